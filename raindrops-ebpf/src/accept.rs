@@ -1,0 +1,133 @@
+//! `accept()` has returned a connection.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use raindrops_ebpf::{
+    connection::{event, seeding},
+    listener::{AF_INET, AF_INET6, AF_UNIX},
+    miss::Miss,
+};
+
+use crate::{
+    atomic::EventWord,
+    count::{Listener, Worker},
+    lifecycle::{elapsed, since_established},
+    listen,
+    maps::{CONNECTIONS, QUEUED_UNIX},
+    seed,
+    sock::{self, IPPROTO_TCP, Sock, state},
+};
+
+/// By file descriptor, in the process that called `accept()`.
+#[inline(always)]
+pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
+    if descriptor < 0 {
+        return Ok(());
+    }
+    let child = sock::of_descriptor(descriptor as u64)?;
+    if CONNECTIONS.get_ptr(child.key()).is_some() {
+        return tcp::<E>(child, None);
+    }
+    match child.family()? {
+        AF_INET | AF_INET6 => tcp::<E>(child, None),
+        AF_UNIX => unix(child, None),
+        _ => Ok(()),
+    }
+}
+
+/// A TCP connection; `listener` where the hook knows it.
+#[inline(always)]
+pub fn tcp<E: EventWord>(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
+    let Some(connection) = seed::queued_connection(child)? else {
+        return untracked(child);
+    };
+    // SAFETY: a pointer to a whole map value.
+    let connection = unsafe { &mut *connection.as_ptr() };
+    if let Some(listener) = listener {
+        connection.listener = listen::row_of_tcp(listener)?;
+    } else if !listen::is_known(connection.listener) {
+        connection.listener = listen::row_by_address(&child.address()?);
+    }
+    if !listen::is_known(connection.listener) {
+        return Err(Miss::NoListener);
+    }
+    let listener = Listener::at(connection.listener)?;
+    let worker = Worker::current(connection.listener.slot);
+    // Before the event word: whoever sees the accept there also needs to know the worker.
+    if let Ok(worker) = worker {
+        connection.worker = worker;
+    }
+    let before = E::set(&raw mut connection.events, event::ACCEPTED);
+    if before & event::ACCEPTED != 0 {
+        return Ok(());
+    }
+    if before & event::CLOSED != 0 {
+        return Err(Miss::ResetBeforeAccept);
+    }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let wait = since_established(connection, now);
+    listener.accepted(wait);
+    if before & event::HALF_CLOSED != 0 {
+        listener.half_closed();
+    } else {
+        listener.one_more_active(connection.worker);
+    }
+    if let Some(worker) = Worker::at(worker?) {
+        worker.accepted(now, wait);
+    }
+    Ok(())
+}
+
+/// Why the programs do not know a TCP connection that was accepted. One that the dump of older
+/// connections has yet to reach will be found there, accepted.
+#[inline(always)]
+fn untracked(child: Sock) -> Result<(), Miss> {
+    if seed::phase() == seeding::LEARNING || !child.is_followed()? {
+        Ok(())
+    } else if child.protocol()? != IPPROTO_TCP {
+        Err(Miss::OtherProtocol)
+    } else if child.state()? == state::CLOSE {
+        Err(Miss::ResetBeforeAccept)
+    } else {
+        Err(Miss::UntrackedAccept)
+    }
+}
+
+/// A unix connection; `listener` where the hook knows it. The socket belongs to the client's network
+/// namespace, so which listener it came from decides whether it is followed.
+#[inline(always)]
+pub fn unix(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let mut row = match listener {
+        Some(listener) if !listener.is_followed()? => return Ok(()),
+        Some(listener) => listen::row_of_unix(listener)?,
+        None => listen::row_of_unix_name(child)?,
+    };
+    let mut wait = None;
+    if let Some(queued) = QUEUED_UNIX.get_ptr(child.key()) {
+        // SAFETY: a pointer to a whole map value.
+        let queued = unsafe { *queued };
+        let _ = QUEUED_UNIX.remove(child.key());
+        // Otherwise it is of an earlier socket at this address, which nobody accepted.
+        if queued.listener == row {
+            wait = elapsed(queued.queued_ns, now);
+        }
+    }
+    if listener.is_none() && (listen::only_address_tells() || !listen::is_known(row)) {
+        if listen::only_address_tells() && !child.is_followed()? {
+            return Ok(());
+        }
+        match listen::row_of_unix_child(child) {
+            Ok(found) => row = found,
+            // Of a listener that is not followed.
+            Err(Miss::NoListener) => return Ok(()),
+            Err(miss) => return Err(miss),
+        }
+    }
+    Listener::at(row)?.accepted(wait);
+    if let Some(worker) = Worker::at(Worker::current(row.slot)?) {
+        worker.accepted(now, wait);
+    }
+    Ok(())
+}

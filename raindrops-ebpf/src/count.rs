@@ -1,0 +1,225 @@
+//! Where counts are kept: a listener's shard of this CPU, a worker's row, the misses.
+
+use core::num::NonZeroU64;
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
+use raindrops_ebpf::{
+    connection::NO_WORKER,
+    counters::{ListenerCounters, WorkerKey, WorkerRow},
+    globals::SHARDS,
+    histogram::{Histogram, bucket},
+    listener::{ListenerRow, RowRef},
+    miss::Miss,
+};
+
+use crate::{
+    atomic::{add, subtract},
+    maps::{FREE_WORKER_ROWS, LISTENER_COUNTERS, LISTENER_ROWS, MISSES, WORKER_ROWS, WORKERS},
+    sock,
+};
+
+const BPF_NOEXIST: u64 = 1;
+
+/// Counts an event that was not counted.
+#[inline(always)]
+pub fn missed(miss: Miss) {
+    if let Some(counter) = MISSES.get_ptr_mut(miss as u32) {
+        add(counter, 1);
+    }
+}
+
+/// This CPU's counters of a listener.
+#[derive(Clone, Copy)]
+pub struct Listener(*mut ListenerCounters);
+
+impl Listener {
+    /// Fails when the row has gone to another listener.
+    #[inline(always)]
+    pub fn at(row: RowRef) -> Result<Self, Miss> {
+        let description: *const ListenerRow =
+            LISTENER_ROWS.get_ptr(row.slot).ok_or(Miss::NoListener)?;
+        // SAFETY: the verifier knows this for a pointer to a whole map value.
+        let generation = unsafe { (&raw const (*description).generation).read_volatile() };
+        if generation != row.generation {
+            return Err(Miss::StaleListener);
+        }
+        // SAFETY: the helper has no preconditions.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        let shards = SHARDS.load();
+        let index = row.slot * shards + (cpu & (shards - 1));
+        LISTENER_COUNTERS
+            .get_ptr_mut(index)
+            .map(Self)
+            .ok_or(Miss::NoListener)
+    }
+
+    /// An accept whose time in the queue is known, or is not.
+    #[inline(always)]
+    pub fn accepted(self, wait_ns: Option<NonZeroU64>) {
+        match wait_ns {
+            // SAFETY: `self.0` points to a whole map value.
+            Some(wait) => record(unsafe { &raw mut (*self.0).wait }, wait.get()),
+            // SAFETY: as above.
+            None => add(unsafe { &raw mut (*self.0).wait_unknown }, 1),
+        }
+        self.changed();
+    }
+
+    /// An accept that no hook saw, found out at the connection's end.
+    #[inline(always)]
+    pub fn accepted_unseen(self) {
+        // SAFETY: `self.0` points to a whole map value.
+        add(unsafe { &raw mut (*self.0).late_accepts }, 1);
+        self.changed();
+    }
+
+    #[inline(always)]
+    pub fn closed(self, lifetime_ns: Option<NonZeroU64>) {
+        match lifetime_ns {
+            // SAFETY: `self.0` points to a whole map value.
+            Some(lifetime) => record(unsafe { &raw mut (*self.0).lifetime }, lifetime.get()),
+            // SAFETY: as above.
+            None => add(unsafe { &raw mut (*self.0).lifetime_unknown }, 1),
+        }
+        self.changed();
+    }
+
+    #[inline(always)]
+    pub fn half_closed(self) {
+        // SAFETY: `self.0` points to a whole map value.
+        add(unsafe { &raw mut (*self.0).half_closed }, 1);
+        self.changed();
+    }
+
+    #[inline(always)]
+    pub fn no_longer_half_closed(self) {
+        // SAFETY: `self.0` points to a whole map value.
+        subtract(unsafe { &raw mut (*self.0).half_closed }, 1);
+        self.changed();
+    }
+
+    /// A connection that is older than the programs and was open.
+    #[inline(always)]
+    pub fn seeded(self) {
+        // SAFETY: `self.0` points to a whole map value.
+        add(unsafe { &raw mut (*self.0).seeded }, 1);
+        self.changed();
+    }
+
+    /// A connection has become active, of a worker that may not be known.
+    #[inline(always)]
+    pub fn one_more_active(self, worker: u32) {
+        match Worker::at(worker) {
+            // SAFETY: `worker.0` points to a whole map value.
+            Some(worker) => add(unsafe { &raw mut (*worker.0).active }, 1),
+            // SAFETY: `self.0` points to a whole map value.
+            None => add(unsafe { &raw mut (*self.0).unattributed }, 1),
+        }
+    }
+
+    /// The reverse of `one_more_active`.
+    #[inline(always)]
+    pub fn one_less_active(self, worker: u32) {
+        match Worker::at(worker) {
+            // SAFETY: `worker.0` points to a whole map value.
+            Some(worker) => subtract(unsafe { &raw mut (*worker.0).active }, 1),
+            // SAFETY: `self.0` points to a whole map value.
+            None => subtract(unsafe { &raw mut (*self.0).unattributed }, 1),
+        }
+        self.changed();
+    }
+
+    #[inline(always)]
+    pub fn aborted(self) {
+        // SAFETY: `self.0` points to a whole map value.
+        add(unsafe { &raw mut (*self.0).aborted }, 1);
+        self.changed();
+    }
+
+    #[inline(always)]
+    fn changed(self) {
+        // SAFETY: `self.0` points to a whole map value.
+        add(unsafe { &raw mut (*self.0).changes }, 1);
+    }
+}
+
+/// A worker's counters on one listener.
+#[derive(Clone, Copy)]
+pub struct Worker(*mut WorkerRow);
+
+impl Worker {
+    /// Number of the current process's row on a listener; made when there is none yet.
+    #[inline(always)]
+    pub fn current(slot: u32) -> Result<u32, Miss> {
+        let key = WorkerKey {
+            started_ns: sock::current_start()?,
+            pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            slot,
+        };
+        if let Some(row) = WORKERS.get_ptr(key) {
+            // SAFETY: a pointer to a whole map value.
+            return Ok(unsafe { *row });
+        }
+        let Ok(Some(row)) = FREE_WORKER_ROWS.pop() else {
+            return Err(Miss::WorkersFull);
+        };
+        if let Some(counters) = WORKER_ROWS.get_ptr_mut(row) {
+            // SAFETY: a pointer to a whole map value.
+            unsafe { (*counters).key = key };
+        }
+        if WORKERS.insert(key, row, BPF_NOEXIST).is_err() {
+            let _ = FREE_WORKER_ROWS.push(row, 0);
+            // SAFETY: a pointer to a whole map value.
+            return WORKERS
+                .get_ptr(key)
+                .map(|row| unsafe { *row })
+                .ok_or(Miss::WorkersFull);
+        }
+        if let Some(counters) = WORKER_ROWS.get_ptr_mut(row) {
+            // SAFETY: a pointer to a whole map value.
+            unsafe { (&raw mut (*counters).in_use).write_volatile(1) };
+        }
+        Ok(row)
+    }
+
+    /// The counters in a row; `None` for a worker that is not known.
+    #[inline(always)]
+    pub fn at(row: u32) -> Option<Self> {
+        if row == NO_WORKER {
+            return None;
+        }
+        WORKER_ROWS.get_ptr_mut(row).map(Self)
+    }
+
+    #[inline(always)]
+    pub fn accepted(self, now: u64, wait_ns: Option<NonZeroU64>) {
+        // SAFETY: `self.0` points to a whole map value.
+        let row = unsafe { &mut *self.0 };
+        add(&raw mut row.accepts, 1);
+        row.last_accept_ns = now;
+        if let Some(wait) = wait_ns.map(NonZeroU64::get) {
+            add(&raw mut row.wait_count, 1);
+            add(&raw mut row.wait_sum_ns, wait);
+            if wait > row.wait_max_ns {
+                row.wait_max_ns = wait;
+            }
+        }
+    }
+}
+
+/// Adds a duration to a histogram. The maximum of two that meet may be lost; readers correct it
+/// by the highest bucket.
+#[inline(always)]
+fn record(histogram: *mut Histogram, duration_ns: u64) {
+    let index = bucket(duration_ns);
+    // SAFETY: `histogram` lies within a map value, and `bucket` stays within its buckets.
+    let count = unsafe { (&raw mut (*histogram).buckets).cast::<u64>().add(index) };
+    add(count, 1);
+    // SAFETY: as above.
+    add(unsafe { &raw mut (*histogram).sum_ns }, duration_ns);
+    // SAFETY: as above.
+    let max = unsafe { &mut (*histogram).max_ns };
+    if duration_ns > *max {
+        *max = duration_ns;
+    }
+}

@@ -1,0 +1,223 @@
+//! What happens to a TCP connection outside `accept()`: birth, half-close, end.
+
+use core::num::NonZeroU64;
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use raindrops_ebpf::{
+    connection::{Connection, event, seeding},
+    miss::Miss,
+};
+
+use crate::{
+    atomic::EventWord,
+    count::Listener,
+    listen,
+    maps::{BORN_WHILE_SEEDING, CONNECTIONS, LAST_CHILD, LAST_EVENT},
+    seed,
+    sock::{Sock, state},
+};
+
+const BPF_NOEXIST: u64 = 1;
+
+/// An event that the first program may have missed: the kernel does not run a program that is
+/// interrupted on this CPU by another event. That cannot be true of both programs at once.
+#[inline(always)]
+pub fn state_changed_again<E: EventWord>(sock: Sock, old: u32, new: u32) -> Result<(), Miss> {
+    let Some(last) = LAST_EVENT.get_ptr_mut(0) else {
+        return Ok(());
+    };
+    // SAFETY: a pointer to a whole map value that is private to this CPU.
+    let last = unsafe { &mut *last };
+    if *last == [sock.key(), states(old, new)] {
+        *last = [0, 0];
+        return Ok(());
+    }
+    dealt_with::<E>(sock, old, new)
+}
+
+/// A TCP socket goes from one state to another.
+#[inline(always)]
+pub fn state_changed<E: EventWord>(sock: Sock, old: u32, new: u32) -> Result<(), Miss> {
+    let result = dealt_with::<E>(sock, old, new);
+    if let Some(last) = LAST_EVENT.get_ptr_mut(0) {
+        // SAFETY: a pointer to a whole map value that is private to this CPU.
+        unsafe { *last = [sock.key(), states(old, new)] };
+    }
+    result
+}
+
+#[inline(always)]
+fn states(old: u32, new: u32) -> u64 {
+    u64::from(old) << 32 | u64::from(new)
+}
+
+#[inline(always)]
+fn dealt_with<E: EventWord>(sock: Sock, old: u32, new: u32) -> Result<(), Miss> {
+    match (old, new) {
+        (state::LISTEN, state::SYN_RECV) => born::<E>(sock),
+        (state::SYN_RECV, state::ESTABLISHED) => established(sock),
+        (state::ESTABLISHED | state::SYN_RECV, state::CLOSE_WAIT) => half_closed::<E>(sock, old),
+        (
+            state::ESTABLISHED | state::SYN_RECV | state::CLOSE_WAIT,
+            state::FIN_WAIT1 | state::LAST_ACK | state::CLOSING,
+        ) => ended::<E>(sock, old),
+        (state::LISTEN, state::CLOSE) => listen::closed(sock),
+        // A client's attempt that failed.
+        (state::CLOSE | state::SYN_SENT, state::CLOSE) => Ok(()),
+        (_, state::CLOSE) => {
+            let result = ended::<E>(sock, old);
+            seed::forget(sock)?;
+            result
+        }
+        (_, state::LISTEN) if old != state::LISTEN => listen::opened(sock),
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn born<E: EventWord>(sock: Sock) -> Result<(), Miss> {
+    if !sock.is_followed()? {
+        return Ok(());
+    }
+    // SAFETY: the helper has no preconditions.
+    let mut connection = Connection::born(unsafe { bpf_ktime_get_ns() });
+    if listen::only_address_tells() {
+        connection.listener = listen::row_by_address(&sock.address()?);
+        if !listen::is_known(connection.listener) {
+            return Err(Miss::NoListener);
+        }
+    } else if let Some(last) = LAST_CHILD.get_ptr_mut(0) {
+        // SAFETY: a pointer to a whole map value that is private to this CPU.
+        unsafe { *last = sock.key() };
+    }
+    if CONNECTIONS
+        .insert(sock.key(), connection, BPF_NOEXIST)
+        .is_ok()
+    {
+        return Ok(());
+    }
+    // An earlier connection at this address: the kernel did not hand its end to the programs.
+    if let Some(earlier) = CONNECTIONS.get_ptr_mut(sock.key()) {
+        // SAFETY: a pointer to a whole map value.
+        let earlier = unsafe { &mut *earlier };
+        let before = E::set(&raw mut earlier.events, event::CLOSED);
+        if before & (event::ACCEPTED | event::CLOSED) == event::ACCEPTED {
+            leave(Listener::at(earlier.listener)?, earlier, before, None);
+        }
+    }
+    CONNECTIONS
+        .insert(sock.key(), connection, 0)
+        .map_err(|_| Miss::ConnectionsFull)
+}
+
+#[inline(always)]
+fn established(sock: Sock) -> Result<(), Miss> {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) else {
+        return Ok(());
+    };
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a pointer to a whole map value.
+    unsafe { (*connection).established_ns = now };
+    if !listen::only_address_tells()
+        && let Some(last) = LAST_CHILD.get_ptr_mut(0)
+    {
+        // SAFETY: a pointer to a whole map value that is private to this CPU.
+        unsafe { *last = sock.key() };
+    }
+    if seed::phase() == seeding::LEARNING {
+        let noted = BORN_WHILE_SEEDING.insert(sock.flow()?, 1, 0);
+        noted.map_err(|_| Miss::ConnectionsFull)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn half_closed<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
+    let Some(connection) = seed::connection(sock, old)? else {
+        return Ok(());
+    };
+    // SAFETY: a pointer to a whole map value.
+    let connection = unsafe { &mut *connection.as_ptr() };
+    let before = E::set(&raw mut connection.events, event::HALF_CLOSED);
+    if before & event::ACCEPTED == 0 || before & (event::HALF_CLOSED | event::CLOSED) != 0 {
+        return Ok(());
+    }
+    let listener = Listener::at(connection.listener)?;
+    listener.half_closed();
+    listener.one_less_active(connection.worker);
+    Ok(())
+}
+
+#[inline(always)]
+fn ended<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
+    let Some(connection) = seed::connection(sock, old)? else {
+        return Ok(());
+    };
+    // SAFETY: a pointer to a whole map value.
+    let connection = unsafe { &mut *connection.as_ptr() };
+    let before = E::set(&raw mut connection.events, event::CLOSED);
+    if before & event::CLOSED != 0 || !listen::is_known(connection.listener) {
+        return Ok(());
+    }
+    if before & event::ACCEPTED == 0 && !sock.has_socket() {
+        // A child that was never established is one that the kernel made twice, and drops. A
+        // listener that is gone needs no count of those that it left in its queue.
+        if (connection.established_ns != 0 || before & event::SEEDED != 0)
+            && let Ok(listener) = Listener::at(connection.listener)
+        {
+            listener.aborted();
+        }
+        return Ok(());
+    }
+    let listener = Listener::at(connection.listener)?;
+    if before & event::ACCEPTED == 0 {
+        listener.accepted_unseen();
+    }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    leave(
+        listener,
+        connection,
+        before,
+        since_established(connection, now),
+    );
+    Ok(())
+}
+
+/// A connection is no longer open: takes it out of the gauge that it is in. `before`: what had
+/// happened to it until then.
+#[inline(always)]
+fn leave(listener: Listener, connection: &Connection, before: u64, lifetime: Option<NonZeroU64>) {
+    if before & event::ACCEPTED != 0 {
+        if before & event::HALF_CLOSED != 0 {
+            listener.no_longer_half_closed();
+        } else {
+            listener.one_less_active(connection.worker);
+        }
+    }
+    listener.closed(lifetime);
+}
+
+/// Time since the connection was established; for one that is not yet (fast open, or an accept in
+/// the middle of the handshake), since its birth. `None` for one that is older than the programs.
+#[inline(always)]
+pub fn since_established(connection: &Connection, now: u64) -> Option<NonZeroU64> {
+    let start = if connection.established_ns == 0 {
+        connection.born_ns
+    } else {
+        connection.established_ns
+    };
+    if start == 0 {
+        None
+    } else {
+        elapsed(start, now)
+    }
+}
+
+/// Never zero, so that "unknown" is a value too: the payload of another `None` would be undefined,
+/// and the verifier refuses even a copy of a register that was never written.
+#[inline(always)]
+pub fn elapsed(start: u64, now: u64) -> Option<NonZeroU64> {
+    NonZeroU64::new(now.saturating_sub(start).max(1))
+}

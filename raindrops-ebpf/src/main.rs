@@ -1,0 +1,183 @@
+//! The BPF programs: entry points only. Each names its attachment and makes one call.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        internal_features,
+        reason = "64-bit atomic instructions exist only as intrinsics"
+    )
+)]
+
+#[cfg(target_arch = "bpf")]
+mod accept;
+#[cfg(target_arch = "bpf")]
+mod atomic;
+#[cfg(target_arch = "bpf")]
+mod count;
+#[cfg(target_arch = "bpf")]
+mod lifecycle;
+#[cfg(target_arch = "bpf")]
+mod listen;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod seed;
+#[cfg(target_arch = "bpf")]
+mod sock;
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod entry {
+    use aya_ebpf::{
+        EbpfContext,
+        macros::{fexit, raw_tracepoint, tracepoint},
+        programs::{FExitContext, RawTracePointContext, TracePointContext},
+    };
+    use raindrops_ebpf::miss::Miss;
+
+    use crate::{
+        accept,
+        atomic::{EventWord, Ordered, Plain},
+        count, lifecycle, listen,
+        sock::Sock,
+    };
+
+    /// Offset of `ret` in the record of a system call's exit, the same for all of them.
+    const SYSCALL_RETURN: usize = 16;
+
+    /// `inet_sock_set_state(sk, oldstate, newstate)`.
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn socket_state(ctx: RawTracePointContext) -> i32 {
+        socket_state_changed::<Ordered>(&ctx)
+    }
+
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn socket_state_plain(ctx: RawTracePointContext) -> i32 {
+        socket_state_changed::<Plain>(&ctx)
+    }
+
+    /// Comes after `socket_state` and does what that could not.
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    pub fn socket_state_again(ctx: RawTracePointContext) -> i32 {
+        let (old, new): (u32, u32) = (ctx.arg(1), ctx.arg(2));
+        let sock = Sock::new(ctx.arg(0));
+        done(
+            &ctx,
+            lifecycle::state_changed_again::<Ordered>(sock, old, new),
+        )
+    }
+
+    /// The same on the tracepoint proper. From Linux 7.0 raw tracepoints can be preempted, by any
+    /// number of events; this one runs with preemption off.
+    #[tracepoint(category = "sock", name = "inet_sock_set_state")]
+    pub fn socket_state_again_tp(ctx: TracePointContext) -> u32 {
+        // SAFETY: the record has the socket's address at 8 and both states at 16.
+        let sock = unsafe { ctx.read_at::<u64>(8) };
+        // SAFETY: as above.
+        let states = unsafe { ctx.read_at::<[u32; 2]>(16) };
+        let (Ok(sock), Ok([old, new])) = (sock, states) else {
+            return 0;
+        };
+        let sock = Sock::new(sock);
+        done(
+            &ctx,
+            lifecycle::state_changed_again::<Ordered>(sock, old, new),
+        ) as u32
+    }
+
+    /// `sk_data_ready(sk)`, Linux 6.3.
+    #[raw_tracepoint(tracepoint = "sk_data_ready")]
+    pub fn data_ready(ctx: RawTracePointContext) -> i32 {
+        done(&ctx, listen::data_ready(Sock::new(ctx.arg(0))))
+    }
+
+    #[tracepoint(category = "syscalls", name = "sys_exit_accept4")]
+    pub fn accept_exit(ctx: TracePointContext) -> u32 {
+        accept_returned::<Ordered>(&ctx)
+    }
+
+    #[tracepoint(category = "syscalls", name = "sys_exit_accept4")]
+    pub fn accept_exit_plain(ctx: TracePointContext) -> u32 {
+        accept_returned::<Plain>(&ctx)
+    }
+
+    /// `inet_csk_accept(sk, arg)`, Linux 6.10: the result follows the two parameters.
+    #[fexit(function = "inet_csk_accept")]
+    pub fn tcp_accept_2(ctx: FExitContext) -> i32 {
+        tcp_accepted::<Ordered>(&ctx, ctx.arg(2))
+    }
+
+    /// `inet_csk_accept(sk, flags, err, kern)`, before Linux 6.10.
+    #[fexit(function = "inet_csk_accept")]
+    pub fn tcp_accept_4(ctx: FExitContext) -> i32 {
+        tcp_accepted::<Ordered>(&ctx, ctx.arg(4))
+    }
+
+    #[fexit(function = "inet_csk_accept")]
+    pub fn tcp_accept_4_plain(ctx: FExitContext) -> i32 {
+        tcp_accepted::<Plain>(&ctx, ctx.arg(4))
+    }
+
+    /// `unix_accept(sock, newsock, …)`. On failure `newsock` has no `sk`, so the result, whose
+    /// place differs by version, need not be looked at.
+    #[fexit(function = "unix_accept")]
+    pub fn unix_accept(ctx: FExitContext) -> i32 {
+        let Ok(child) = Sock::of_socket(ctx.arg(1)) else {
+            return 0;
+        };
+        done(
+            &ctx,
+            Sock::of_socket(ctx.arg(0)).and_then(|sock| accept::unix(child, Some(sock))),
+        )
+    }
+
+    #[inline(always)]
+    fn socket_state_changed<E: EventWord>(ctx: &RawTracePointContext) -> i32 {
+        let (old, new): (u32, u32) = (ctx.arg(1), ctx.arg(2));
+        done(
+            ctx,
+            lifecycle::state_changed::<E>(Sock::new(ctx.arg(0)), old, new),
+        )
+    }
+
+    #[inline(always)]
+    fn accept_returned<E: EventWord>(ctx: &TracePointContext) -> u32 {
+        // SAFETY: every record of a system call's exit is at least that long.
+        let Ok(result) = (unsafe { ctx.read_at::<i64>(SYSCALL_RETURN) }) else {
+            return 0;
+        };
+        done(ctx, accept::descriptor_returned::<E>(result)) as u32
+    }
+
+    #[inline(always)]
+    fn tcp_accepted<E: EventWord>(ctx: &FExitContext, child: u64) -> i32 {
+        if child == 0 {
+            return 0;
+        }
+        done(
+            ctx,
+            accept::tcp::<E>(Sock::new(child), Some(Sock::new(ctx.arg(0)))),
+        )
+    }
+
+    #[inline(always)]
+    fn done(ctx: &impl EbpfContext, result: Result<(), Miss>) -> i32 {
+        if let Err(miss) = result {
+            count::missed(miss);
+            aya_log_ebpf::debug!(ctx, "event not counted, reason {}", miss as u32);
+        }
+        0
+    }
+
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
