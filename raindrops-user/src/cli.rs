@@ -1,0 +1,56 @@
+//! The command line: one file per subcommand.
+//!
+//! Exit codes are 0 (fine), 1 (failed) and 2 (usage); `doctor` adds 3.
+
+mod client;
+mod doctor;
+mod serve;
+mod show;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Every listening socket of this host, with its accept queue and its workers.
+#[derive(Debug, Parser)]
+#[command(name = "raindrops", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Show(show::Args),
+    Doctor(doctor::Args),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Runs what the command line says. A mistake in it ends the process here, with its own code.
+pub fn run() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Show(args) => show::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

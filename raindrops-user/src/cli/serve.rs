@@ -1,0 +1,72 @@
+//! `raindrops serve`: the daemon, in the foreground.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use raindrops_user::{
+    config::{MAX_CONNECTIONS, Options, SAMPLE_HZ},
+    daemon::{self, CommandLine},
+    plan::AcceptHook,
+};
+
+/// Watch this host and answer on a Unix socket.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Socket to answer on [default: /run/raindrops/raindrops.sock as root, otherwise
+    /// $XDG_RUNTIME_DIR/raindrops.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Load no BPF programs: queues only, no accepts and no waits
+    #[arg(long)]
+    no_bpf: bool,
+    /// How accepts are seen [default: auto]
+    #[arg(long, value_name = "HOOK", value_parser = hook())]
+    accept_hook: Option<AcceptHook>,
+    /// Queue readings in a second, 1 to 100 [default: 10]
+    #[arg(long, value_name = "HZ", value_parser = number(SAMPLE_HZ))]
+    sample_hz: Option<u32>,
+    /// Connections that are followed at one time [default: 131072]
+    #[arg(long, value_name = "COUNT", value_parser = number(MAX_CONNECTIONS))]
+    max_connections: Option<u32>,
+    /// Configuration file (TOML; keys are these options with underscores), read again on HUP
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Log to a file, opened again on USR1 [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Log more
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+fn hook() -> impl clap::builder::TypedValueParser<Value = AcceptHook> {
+    PossibleValuesParser::new(AcceptHook::NAMES).try_map(|name| name.parse::<AcceptHook>())
+}
+
+fn number(range: std::ops::RangeInclusive<u32>) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(*range.start())..=i64::from(*range.end()))
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args {
+        socket,
+        no_bpf,
+        accept_hook,
+        sample_hz,
+        max_connections,
+        config,
+        log,
+        verbose,
+    } = args;
+    let options = Options {
+        socket,
+        no_bpf: no_bpf.then_some(true),
+        accept_hook,
+        sample_hz,
+        max_connections,
+        log,
+        verbose: verbose.then_some(true),
+    };
+    daemon::run(&CommandLine { options, config })?;
+    Ok(ExitCode::SUCCESS)
+}

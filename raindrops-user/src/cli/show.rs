@@ -1,0 +1,87 @@
+//! `raindrops show`: the listeners, once.
+
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use raindrops_user::{
+    diagnose,
+    escape::escaped,
+    render::{
+        json::{self, Buckets},
+        text,
+    },
+    sampler, select,
+    view::View,
+};
+
+use super::{
+    Format,
+    client::{self, Way},
+    terminal,
+};
+
+/// Show the listeners of this host, their queues and workers.
+///
+/// Asks the daemon where there is one, else takes one reading itself.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Socket of the daemon [default: where `raindrops serve` puts it]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Only these: :8080, 127.0.0.1:8080, [::]:80, /run/app.sock, @name, or an id
+    #[arg(value_name = "LISTENER")]
+    listeners: Vec<OsString>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut out = Vec::new();
+    let view = match client::way(args.socket.as_deref())? {
+        Way::Daemon(daemon) => {
+            let client::Answer { body, stale } = daemon.get("/v1/view")?;
+            if let Some(age) = stale {
+                terminal::note(&diagnose::stale(age));
+                if args.format == Format::Text {
+                    text::stale(age, terminal::style(), &mut out)?;
+                }
+            }
+            if args.format == Format::Json && args.listeners.is_empty() {
+                terminal::print(&body)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            serde_json::from_slice(&body)
+                .with_context(|| format!("{daemon}: its view is of another version"))?
+        }
+        Way::OneReading(why) => {
+            terminal::note(&why);
+            sampler::one_tick().context("cannot read the listeners of this host")?
+        }
+    };
+    write(view, args, &mut out)?;
+    terminal::print(&out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A path that is not UTF-8 as the view prints it.
+fn typed(argument: &OsString) -> String {
+    match argument.to_str() {
+        Some(text) => text.to_owned(),
+        None => escaped(argument.as_bytes()),
+    }
+}
+
+fn write(view: View, args: &Args, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    let view = if args.listeners.is_empty() {
+        view
+    } else {
+        let typed: Vec<String> = args.listeners.iter().map(typed).collect();
+        select::narrow(&view, &typed)?
+    };
+    match args.format {
+        Format::Text => text::view(&view, terminal::style(), out)?,
+        Format::Json => json::view(&view, Buckets::Hidden, out)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Signals as events.
+//!
+//! Operators send the daemon what they send to servers, and the default of most signals is to end
+//! or stop a process: so every one of those has a handler, also where it was inherited as ignored
+//! (`nohup` ignores HUP, a shell's `&` ignores INT and QUIT).
+//!
+//! PIPE is also raised by the daemon's own writes, to clients that have left. Only one that another
+//! process sent is an event.
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{self, Interval},
+};
+
+/// Another process has sent PIPE. A handler may not do more than set this.
+static PIPE_SENT: AtomicBool = AtomicBool::new(false);
+const PIPE_LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Stop at once.
+    Stop(&'static str),
+    /// Finish answers first.
+    Quit,
+    /// Read the configuration again.
+    Reload,
+    /// Open the log again.
+    Reopen,
+    /// Means nothing here.
+    Ignored(&'static str),
+}
+
+#[derive(Debug)]
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+    hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
+    ttin: Signal,
+    ttou: Signal,
+    winch: Signal,
+    pipe: Interval,
+}
+
+impl Signals {
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+            ttin: signal(SignalKind::from_raw(libc::SIGTTIN))?,
+            ttou: signal(SignalKind::from_raw(libc::SIGTTOU))?,
+            winch: signal(SignalKind::window_change())?,
+            pipe: {
+                watch_pipe()?;
+                time::interval(PIPE_LOOK)
+            },
+        })
+    }
+
+    pub async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.next_or_look().await {
+                return event;
+            }
+        }
+    }
+
+    async fn next_or_look(&mut self) -> Option<Event> {
+        Some(tokio::select! {
+            biased;
+            _ = self.term.recv() => Event::Stop("TERM"),
+            _ = self.int.recv() => Event::Stop("INT"),
+            _ = self.quit.recv() => Event::Quit,
+            _ = self.hup.recv() => Event::Reload,
+            _ = self.usr1.recv() => Event::Reopen,
+            _ = self.usr2.recv() => Event::Ignored("USR2"),
+            _ = self.ttin.recv() => Event::Ignored("TTIN"),
+            _ = self.ttou.recv() => Event::Ignored("TTOU"),
+            _ = self.winch.recv() => Event::Ignored("WINCH"),
+            _ = self.pipe.tick() => {
+                return PIPE_SENT
+                    .swap(false, Ordering::Relaxed)
+                    .then_some(Event::Ignored("PIPE"));
+            }
+        })
+    }
+}
+
+fn watch_pipe() -> io::Result<()> {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let noted = move |info: &libc::siginfo_t| {
+        // SAFETY: PIPE comes from `kill` or a failed write, and carries a pid in both cases.
+        if unsafe { info.si_pid() } != own {
+            PIPE_SENT.store(true, Ordering::Relaxed);
+        }
+    };
+    // SAFETY: the handler only stores to an atomic.
+    unsafe { signal_hook_registry::register_sigaction(libc::SIGPIPE, noted) }?;
+    Ok(())
+}

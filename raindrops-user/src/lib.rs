@@ -1,0 +1,26 @@
+//! raindrops: which listener is full, which worker is stuck, on a live host.
+//!
+//! Sources ([`source`]) fill snapshots ([`snapshot`]), [`view::merge`] makes one view of them,
+//! [`server`] publishes it.
+
+pub mod address;
+pub mod causes;
+pub mod closest;
+pub mod config;
+pub mod daemon;
+pub mod diagnose;
+pub mod escape;
+pub mod fact;
+pub mod host;
+pub mod ids;
+pub mod logging;
+pub mod plan;
+pub mod publish;
+pub mod queue;
+pub mod render;
+pub mod sampler;
+pub mod select;
+pub mod server;
+pub mod snapshot;
+pub mod source;
+pub mod view;

@@ -1,0 +1,362 @@
+//! Columns that line up, and fit: a small layout of text cells.
+//!
+//! It knows nothing of views. Width is counted in characters, so wide (CJK) characters in a unix
+//! path shift the rest of their row.
+
+use std::{fmt::Write as _, io};
+
+/// How a cell looks where colour is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Paint {
+    #[default]
+    Plain,
+    Bad,
+    Warn,
+    Dim,
+    Bold,
+}
+
+impl Paint {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Bad => "\x1b[1;31m",
+            Self::Warn => "\x1b[33m",
+            Self::Dim => "\x1b[2m",
+            Self::Bold => "\x1b[1m",
+        }
+    }
+
+    /// The text, between codes where colour is wanted.
+    pub(super) fn on(self, text: &str, color: bool) -> String {
+        if color && self != Self::Plain && !text.is_empty() {
+            format!("{}{text}\x1b[0m", self.code())
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    text: String,
+    /// A shorter form for where the table does not fit.
+    short: Option<String>,
+    paint: Paint,
+    /// Characters at the end that stay where the rest is cut.
+    keep: usize,
+}
+
+impl Cell {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            short: None,
+            paint: Paint::Plain,
+            keep: 0,
+        }
+    }
+
+    pub(super) fn short(mut self, short: impl Into<String>) -> Self {
+        self.short = Some(short.into());
+        self
+    }
+
+    pub(super) const fn keep_end(mut self, characters: usize) -> Self {
+        self.keep = characters;
+        self
+    }
+
+    pub(super) const fn paint(mut self, paint: Paint) -> Self {
+        self.paint = paint;
+        self
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    title: &'static str,
+    /// The title where the table does not fit.
+    short: &'static str,
+    align: Align,
+    /// Cells may be cut in the middle, if need be down to `least`.
+    cut: Option<Cut>,
+}
+
+impl Column {
+    pub(super) const fn left(title: &'static str) -> Self {
+        Self {
+            title,
+            short: title,
+            align: Align::Left,
+            cut: None,
+        }
+    }
+
+    pub(super) const fn right(title: &'static str) -> Self {
+        Self {
+            title,
+            short: title,
+            align: Align::Right,
+            cut: None,
+        }
+    }
+
+    pub(super) const fn short(mut self, short: &'static str) -> Self {
+        self.short = short;
+        self
+    }
+
+    pub(super) const fn cut_to(mut self, comfortable: usize, least: usize) -> Self {
+        self.cut = Some(Cut { comfortable, least });
+        self
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    comfortable: usize,
+    least: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// What the layout decided.
+struct Fit {
+    widths: Vec<usize>,
+    gap: usize,
+    short: bool,
+}
+
+impl Fit {
+    fn total(&self) -> usize {
+        self.widths.iter().sum::<usize>() + self.gap * self.widths.len().saturating_sub(1)
+    }
+}
+
+impl Table {
+    pub(super) const fn new(columns: Vec<Column>) -> Self {
+        Self {
+            columns,
+            rows: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, row: Vec<Cell>) {
+        debug_assert_eq!(row.len(), self.columns.len());
+        self.rows.push(row);
+    }
+
+    pub(super) fn write(
+        &self,
+        width: Option<usize>,
+        color: bool,
+        out: &mut impl io::Write,
+    ) -> io::Result<()> {
+        let fit = self.fit(width);
+        let titles: Vec<Cell> = self
+            .columns
+            .iter()
+            .map(|column| {
+                Cell::new(column.title)
+                    .short(column.short)
+                    .paint(Paint::Bold)
+            })
+            .collect();
+        for row in std::iter::once(&titles).chain(&self.rows) {
+            let line = self.line(row, &fit, color);
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// Gives up, in this order: wide gaps, the middle of very long cells, long forms, the middle of
+    /// all that may be cut.
+    fn fit(&self, width: Option<usize>) -> Fit {
+        let mut fit = Fit {
+            widths: self.widths(false),
+            gap: 2,
+            short: false,
+        };
+        let Some(width) = width else { return fit };
+        if fit.total() > width {
+            fit.gap = 1;
+        }
+        self.cut(&mut fit, width, |cut| cut.comfortable);
+        if fit.total() > width {
+            fit.short = true;
+            fit.widths = self.widths(true);
+            self.cut(&mut fit, width, |cut| cut.least);
+        }
+        fit
+    }
+
+    /// Takes from the widest of what may be cut until all fits or nothing is left to take.
+    fn cut(&self, fit: &mut Fit, width: usize, down_to: impl Fn(Cut) -> usize) {
+        while fit.total() > width {
+            let widest = (0..self.columns.len())
+                .filter(|index| {
+                    let cut = self.columns[*index].cut;
+                    cut.is_some_and(|cut| fit.widths[*index] > down_to(cut))
+                })
+                .max_by_key(|index| fit.widths[*index]);
+            match widest {
+                Some(index) => fit.widths[index] -= 1,
+                None => break,
+            }
+        }
+    }
+
+    fn widths(&self, short: bool) -> Vec<usize> {
+        self.columns
+            .iter()
+            .enumerate()
+            .map(|(index, column)| {
+                self.rows
+                    .iter()
+                    .map(|row| chars(form(&row[index], short)))
+                    .chain([chars(if short { column.short } else { column.title })])
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect()
+    }
+
+    fn line(&self, row: &[Cell], fit: &Fit, color: bool) -> String {
+        let mut line = String::new();
+        let last = row.len() - 1;
+        for (index, cell) in row.iter().enumerate() {
+            let width = fit.widths[index];
+            let text = cut_middle(form(cell, fit.short), width, cell.keep);
+            let pad = width.saturating_sub(chars(&text));
+            let painted = cell.paint.on(&text, color);
+            match self.columns[index].align {
+                Align::Right => {
+                    let _ = write!(line, "{:pad$}{painted}", "");
+                }
+                Align::Left if index == last => line.push_str(&painted),
+                Align::Left => {
+                    let _ = write!(line, "{painted}{:pad$}", "");
+                }
+            }
+            if index != last {
+                let _ = write!(line, "{:gap$}", "", gap = fit.gap);
+            }
+        }
+        line
+    }
+}
+
+fn form(cell: &Cell, short: bool) -> &str {
+    match &cell.short {
+        Some(text) if short => text,
+        _ => &cell.text,
+    }
+}
+
+fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// `/run/ver..app.sock`: the end says more than the beginning, so two thirds go to it, and `keep`
+/// characters of it in any case.
+fn cut_middle(text: &str, width: usize, keep: usize) -> String {
+    let length = chars(text);
+    if length <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(2);
+    let head = (kept / 3).min(kept.saturating_sub(keep));
+    let tail = kept - head;
+    text.chars()
+        .take(head)
+        .chain("..".chars().take(width))
+        .chain(text.chars().skip(length - tail))
+        .collect()
+}
+
+/// Words on lines of at most `width`, every line after the first with `indent` before it.
+pub(super) fn wrap(text: &str, width: Option<usize>, indent: usize) -> String {
+    let Some(width) = width else {
+        return text.to_owned();
+    };
+    let words = text.trim_start_matches(' ');
+    let lead = text.len() - words.len();
+    let mut out = " ".repeat(lead);
+    let mut column = lead;
+    for (index, word) in words.split(' ').enumerate() {
+        let length = chars(word);
+        if index > 0 && column + 1 + length > width {
+            let _ = write!(out, "\n{:indent$}", "");
+            column = indent;
+        } else if index > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cell, Column, Table, cut_middle, wrap};
+
+    #[test]
+    fn the_middle_is_cut() {
+        for (text, width, keep, cut) in [
+            ("/run/app.sock", 13, 0, "/run/app.sock"),
+            ("/run/application.sock", 13, 0, "/ru..ion.sock"),
+            ("127.100.200.30:58807 #2", 12, 9, "1..:58807 #2"),
+            ("127.100.200.30:58807 #2", 11, 9, "..:58807 #2"),
+            ("abcdef", 3, 0, "..f"),
+            ("abcdef", 2, 0, ".."),
+            ("abcdef", 0, 0, ""),
+        ] {
+            assert_eq!(cut_middle(text, width, keep), cut, "{text} {width}");
+        }
+    }
+
+    #[test]
+    fn words_wrap_and_long_ones_stay_whole() {
+        assert_eq!(wrap("a bb ccc", Some(4), 2), "a bb\n  ccc");
+        assert_eq!(wrap("aaaaaaa b", Some(4), 0), "aaaaaaa\nb");
+        assert_eq!(wrap("a b", None, 0), "a b");
+        assert_eq!(wrap("  a bb c", Some(6), 4), "  a bb\n    c");
+    }
+
+    #[test]
+    fn a_table_gives_up_one_thing_after_the_other() {
+        let mut table = Table::new(vec![
+            Column::left("NAME").cut_to(10, 6),
+            Column::right("COUNT").short("N"),
+        ]);
+        table.push(vec![
+            Cell::new("/run/app.sock"),
+            Cell::new("1200345").short("1.2M"),
+        ]);
+        for (width, expected) in [
+            (22, "NAME             COUNT\n/run/app.sock  1200345\n"),
+            (21, "NAME            COUNT\n/run/app.sock 1200345\n"),
+            (20, "NAME           COUNT\n/ru..pp.sock 1200345\n"),
+            (17, "NAME            N\n/ru..pp.sock 1.2M\n"),
+            (15, "NAME          N\n/r..p.sock 1.2M\n"),
+            (1, "NAME      N\n/..ock 1.2M\n"),
+        ] {
+            let mut out = Vec::new();
+            table.write(Some(width), false, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{width}");
+        }
+    }
+}

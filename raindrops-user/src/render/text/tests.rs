@@ -1,0 +1,159 @@
+use std::path::Path;
+
+use super::{Style, view};
+use crate::view::View;
+
+fn example() -> View {
+    serde_json::from_str(include_str!("../../../tests/data/view.json")).unwrap()
+}
+
+fn text(it: &View, style: Style) -> String {
+    let mut out = Vec::new();
+    view(it, style, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Compares with a file; `UPDATE_GOLDEN=1` writes it instead.
+fn check(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert!(actual == expected, "{name}:\n{actual}");
+}
+
+#[test]
+fn whole_screens() {
+    let plain = |width| Style {
+        color: false,
+        width,
+    };
+    check("show-pipe.txt", &text(&example(), plain(None)));
+    check("show-80.txt", &text(&example(), plain(Some(80))));
+    check("show-120.txt", &text(&example(), plain(Some(120))));
+    let color = Style {
+        color: true,
+        width: Some(80),
+    };
+    check("show-80-color.txt", &text(&example(), color));
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    for width in [80, 81, 90, 99, 100, 132] {
+        let style = Style {
+            color: false,
+            width: Some(width),
+        };
+        for line in text(&example(), style).lines() {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_host_without_listeners_says_so() {
+    let mut view = example();
+    view.listeners.clear();
+    view.gaps.clear();
+    view.sources.retain(|source| source.name == "sock_diag");
+    let text = text(&view, Style::default());
+    assert_eq!(
+        text,
+        "web3, Linux 6.18.44, 2 CPUs, at 2026-11-22 01:02:03Z; totals since \
+         2026-11-22 00:00:00Z\n\nNo listening socket can be seen on this host.\n"
+    );
+}
+
+#[test]
+fn a_single_reading_has_no_window_and_no_totals() {
+    let mut view = example();
+    view.since = view.taken_at;
+    for listener in &mut view.listeners {
+        listener.recent.over_ms = 0;
+    }
+    let text = text(&view, Style::default());
+    assert!(!text.contains("totals since"), "{text}");
+    assert!(text.contains("WAIT in the queue, p50/p99; ~"), "{text}");
+}
+
+#[test]
+fn a_server_of_no_known_kind_shows_its_command() {
+    let mut view = example();
+    let id = format!("other:{}", view.workers[0].pid);
+    let server = crate::fact::Fact::Is(id.clone());
+    (view.workers[0].server, view.listeners[0].server) = (server.clone(), server);
+    view.workers[0].comm = "python3".to_owned();
+    let text = text(&view, Style::default());
+    let shown = id.replace("other", "python3");
+    assert_eq!(text.matches(&shown).count(), 2, "{text}");
+    assert!(!text.contains(&id), "{text}");
+}
+
+#[test]
+fn a_port_is_never_cut() {
+    let mut view = example();
+    for listener in &mut view.listeners[1..3] {
+        listener.address = "127.100.200.30:58807".to_owned();
+    }
+    let width = Some(80);
+    let text = text(
+        &view,
+        Style {
+            color: false,
+            width,
+        },
+    );
+    for member in [":58807 #1", ":58807 #2"] {
+        assert!(text.contains(member), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_a_dash() {
+    let mut view = example();
+    view.listeners.truncate(1);
+    let listener = &mut view.listeners[0];
+    listener.queue.queued = None;
+    listener.queue.limit = None;
+    listener.queue.peak = None;
+    listener.queue.overflows = None;
+    listener.connections = None;
+    listener.workers = None;
+    listener.server = crate::fact::Fact::Unknown;
+    listener.recent.wait = None;
+    listener.recent.accepts_per_s = None;
+    listener.recent.overflows = None;
+    let text = text(&view, Style::default());
+    let row = text.lines().find(|line| line.starts_with("127.")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().skip(1).collect();
+    assert_eq!(cells, ["-", "-/-", "-", "-", "-", "-", "-", "-", "-"]);
+}
+
+#[test]
+fn namespaces_show_where_there_are_several() {
+    let mut view = example();
+    view.listeners[0].netns.inode = 4_026_532_000;
+    view.listeners[0].netns.name = crate::fact::Fact::Is("blue".to_owned());
+    let text = text(&view, Style::default());
+    assert!(text.contains("NETNS"), "{text}");
+    let row = text.lines().find(|line| line.starts_with("127.")).unwrap();
+    assert!(row.contains(" blue "), "{row}");
+}
+
+#[test]
+fn hostile_names_do_not_reach_the_terminal() {
+    let mut view = example();
+    view.servers[2].title = "unicorn\u{1b}[2J\nx".to_owned();
+    view.listeners[0].address = "/x\u{1b}]0;y\u{7}".to_owned();
+    view.gaps[0].text = "\u{202e}".to_owned();
+    let text = text(&view, Style::default());
+    assert!(
+        text.chars().all(|it| it == '\n' || !it.is_control()),
+        "{text:?}"
+    );
+    assert!(!text.contains('\u{202e}'));
+}

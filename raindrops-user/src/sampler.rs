@@ -1,0 +1,413 @@
+//! Samples the sources, merges what they saw, publishes the view: the daemon's one beat.
+//!
+//! One plain thread, because a namespace belongs to a thread and because nothing here may wait for
+//! a client. Reads of other processes happen on yet another one ([`ProcThread`]), which may hang.
+
+mod programs;
+mod queues;
+mod sources;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+use self::{
+    programs::{Choice, Programs},
+    queues::Queues,
+};
+use crate::{
+    host::Facts,
+    ids::{Inode, Monotonic, Pid},
+    plan::{self, AcceptHook, Off},
+    publish::Hub,
+    snapshot::{BpfSnapshot, ProcSnapshot},
+    source::{
+        diag::DiagError,
+        proc::{ProcReader, ProcThread},
+    },
+    view::{
+        Gap, Host, View,
+        merge::{Inputs, merge},
+        recent::Marks,
+        servers::{Servers, classify},
+    },
+};
+
+/// Views are published no more often than this while somebody reads them; queues may be sampled
+/// faster.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+/// The same while nobody does.
+const UNREAD_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a reader counts as one.
+const READER_STAYS: Duration = Duration::from_secs(10);
+
+/// How long the first view waits for the first look at the processes.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// What the operator chose.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub bpf: bool,
+    pub accept_hook: AcceptHook,
+    pub sample_hz: u32,
+    pub max_connections: u32,
+    pub verbose: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SamplerError {
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    #[error("cannot look at the network namespace")]
+    Namespace(#[from] DiagError),
+    #[error("the sampling thread ended before the first view; its log says why")]
+    Ended,
+}
+
+/// Runs until stopped.
+#[derive(Debug)]
+pub struct Sampler {
+    control: Arc<Control>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Control {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    sample_hz: u32,
+    stop: bool,
+}
+
+impl Control {
+    fn change(&self, change: impl FnOnce(&mut Wanted)) {
+        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until a time, or until something is wanted otherwise.
+    fn sleep_until(&self, time: Instant) -> Wanted {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted.stop {
+            return *wanted;
+        }
+        let left = time.saturating_duration_since(Instant::now());
+        let (wanted, _) = self
+            .changed
+            .wait_timeout(wanted, left)
+            .unwrap_or_else(PoisonError::into_inner);
+        *wanted
+    }
+}
+
+impl Sampler {
+    /// Starts sampling in the network namespace of the calling thread. Returns when the first
+    /// whole view has been published.
+    ///
+    /// # Errors
+    /// When there can be no view at all. A source that does not work is not an error: the view
+    /// says so.
+    pub fn start(options: Options, hub: Arc<Hub>) -> Result<Self, SamplerError> {
+        let wanted = Wanted {
+            sample_hz: options.sample_hz,
+            stop: false,
+        };
+        let control = Arc::new(Control {
+            wanted: Mutex::new(wanted),
+            changed: Condvar::new(),
+        });
+        let (first, published) = mpsc::channel();
+        let thread = {
+            let control = Arc::clone(&control);
+            thread::Builder::new()
+                .name("sampler".to_owned())
+                .spawn(move || match Sampling::start(options) {
+                    Ok(mut sampling) => {
+                        hub.publish(sampling.tick());
+                        let _ = first.send(Ok(()));
+                        sampling.run(&control, &hub);
+                    }
+                    Err(error) => {
+                        let _ = first.send(Err(error));
+                    }
+                })
+                .map_err(SamplerError::Thread)?
+        };
+        published.recv().unwrap_or(Err(SamplerError::Ended))?;
+        Ok(Self { control, thread })
+    }
+
+    /// Changes the rate of sampling. Counts are kept.
+    pub fn reconfigure(&self, sample_hz: u32) {
+        self.control.change(|wanted| wanted.sample_hz = sample_hz);
+    }
+
+    /// Ends sampling; nothing stays attached in the kernel.
+    pub fn stop(self) {
+        self.control.change(|wanted| wanted.stop = true);
+        if self.thread.join().is_err() {
+            log::error!("the sampling thread had panicked");
+        }
+    }
+}
+
+/// One view without a daemon: what a single reading can tell.
+///
+/// # Errors
+/// When there can be no view at all.
+pub fn one_tick() -> Result<View, SamplerError> {
+    let facts = Facts::gather(true);
+    let mut queues = Queues::open()?;
+    let wall = SystemTime::now();
+    queues.sample(Monotonic::now(), wall);
+    let inodes = inodes(&queues);
+    let proc = ProcReader::new(PathBuf::from("/proc")).scan(&inodes, &BTreeSet::new());
+    // Where the daemon could not load the programs either, that is what there is to say.
+    let off = plan::bpf(&facts, true, AcceptHook::Auto)
+        .err()
+        .unwrap_or_else(|| Off {
+            reason: "a single reading, without a daemon".to_owned(),
+            grant: Some("start the daemon: raindrops serve".to_owned()),
+        });
+    let now = Monotonic::now();
+    let sources = vec![
+        sources::bpf_off(&off),
+        sources::sock_diag(&queues, now),
+        sources::processes(Some(&proc), None, now, facts.capabilities.sys_ptrace),
+    ];
+    Ok(merge(Inputs {
+        host: &host(&facts),
+        sources,
+        gaps: sources::interrupted(&queues.health()).into_iter().collect(),
+        now,
+        wall,
+        since: wall,
+        tcp: queues.tcp(),
+        unix: queues.unix(),
+        unix_active: queues.unix_active(),
+        ledger: None,
+        somaxconn: queues.somaxconn(),
+        bpf: None,
+        marks: &Marks::default(),
+        proc: Some(&proc),
+        servers: Some(&classify(&proc, &inodes, &BTreeMap::new())),
+    }))
+}
+
+/// The sampling thread's state.
+struct Sampling {
+    host: Host,
+    queues: Queues,
+    programs: Programs,
+    processes: ProcThread,
+    marks: Marks,
+    ownership: Option<Ownership>,
+    may_read_others: bool,
+    since: SystemTime,
+}
+
+/// Who serves what, and from what that was told: it is told anew only when that has changed.
+#[derive(PartialEq, Eq)]
+struct Evidence {
+    processes: Monotonic,
+    listeners: BTreeSet<Inode>,
+    acceptors: BTreeMap<Inode, BTreeSet<Pid>>,
+}
+
+struct Ownership {
+    evidence: Evidence,
+    servers: Servers,
+}
+
+impl Sampling {
+    fn start(options: Options) -> Result<Self, SamplerError> {
+        let facts = Facts::gather(options.bpf);
+        let mut processes =
+            ProcThread::start(PathBuf::from("/proc")).map_err(SamplerError::Thread)?;
+        let mut queues = Queues::open()?;
+        queues.sample(Monotonic::now(), SystemTime::now());
+        processes.request(inodes(&queues), BTreeSet::new());
+        let choice = Choice {
+            enabled: options.bpf,
+            accept_hook: options.accept_hook,
+            max_connections: options.max_connections,
+            verbose: options.verbose,
+        };
+        let programs = Programs::start(&facts, choice, &mut queues);
+        let since = SystemTime::now();
+        let _ = processes.wait_for_first(FIRST_LOOK);
+        Ok(Self {
+            host: host(&facts),
+            queues,
+            programs,
+            processes,
+            marks: Marks::default(),
+            ownership: None,
+            may_read_others: facts.capabilities.sys_ptrace,
+            since,
+        })
+    }
+
+    fn run(&mut self, control: &Control, hub: &Hub) {
+        let mut next = Instant::now();
+        let mut published = Instant::now();
+        loop {
+            let wanted = control.sleep_until(next);
+            if wanted.stop {
+                return;
+            }
+            let now = Instant::now();
+            if now < next {
+                continue;
+            }
+            let period = Duration::from_secs(1) / wanted.sample_hz.max(1);
+            // Beats that were missed are not made up for.
+            next = (next + period).max(now);
+            self.queues.sample(Monotonic::now(), SystemTime::now());
+            let interval = if hub.was_read_within(READER_STAYS) {
+                PUBLISH_INTERVAL
+            } else {
+                UNREAD_INTERVAL
+            };
+            if now.duration_since(published) + period / 2 >= interval {
+                hub.publish(self.view());
+                published = now;
+            }
+        }
+    }
+
+    fn tick(&mut self) -> View {
+        self.queues.sample(Monotonic::now(), SystemTime::now());
+        self.view()
+    }
+
+    fn view(&mut self) -> View {
+        let listeners = self.queues.listeners();
+        let health = self.queues.health();
+        let proc = self.processes.latest();
+        let counted = match &mut self.programs {
+            Programs::On(running) => running.sample(self.queues.dumps(&listeners), proc.as_deref()),
+            Programs::Off(_) => Ok(None),
+        };
+        let bpf = match counted {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                let reason = crate::causes::with_causes(&error);
+                log::error!("continuing without BPF: {reason}");
+                let grant = Some("restart the daemon".to_owned());
+                self.programs = Programs::Off(Off { reason, grant });
+                None
+            }
+        };
+        if let Some(bpf) = &bpf {
+            self.marks.note(bpf);
+        }
+        let inodes = inodes(&self.queues);
+        let acceptors = acceptors(bpf.as_ref());
+        let pids = acceptors.values().flatten().copied().collect();
+        self.processes.request(inodes.clone(), pids);
+        if let Some(proc) = &proc {
+            let evidence = Evidence {
+                processes: proc.taken,
+                listeners: inodes,
+                acceptors,
+            };
+            self.told_anew(proc, evidence);
+        }
+        let now = Monotonic::now();
+        let mut gaps: Vec<Gap> = sources::interrupted(&health).into_iter().collect();
+        gaps.extend(self.not_seeded());
+        merge(Inputs {
+            host: &self.host,
+            sources: vec![
+                sources::bpf(&self.programs, bpf.as_ref(), now),
+                sources::sock_diag(&self.queues, now),
+                sources::processes(
+                    proc.as_deref(),
+                    self.processes.busy_since(),
+                    now,
+                    self.may_read_others,
+                ),
+            ],
+            gaps,
+            now,
+            wall: SystemTime::now(),
+            since: self.since,
+            tcp: self.queues.tcp(),
+            unix: self.queues.unix(),
+            unix_active: self.queues.unix_active(),
+            ledger: Some(self.queues.ledger()),
+            somaxconn: self.queues.somaxconn(),
+            bpf: bpf.as_ref(),
+            marks: &self.marks,
+            proc: proc.as_deref(),
+            servers: self.ownership.as_ref().map(|ownership| &ownership.servers),
+        })
+    }
+
+    fn told_anew(&mut self, proc: &ProcSnapshot, evidence: Evidence) {
+        if self
+            .ownership
+            .as_ref()
+            .is_some_and(|told| told.evidence == evidence)
+        {
+            return;
+        }
+        let servers = classify(proc, &evidence.listeners, &evidence.acceptors);
+        self.ownership = Some(Ownership { evidence, servers });
+    }
+
+    fn not_seeded(&self) -> Option<Gap> {
+        let Programs::On(running) = &self.programs else {
+            return None;
+        };
+        (!running.seeded_completely).then(|| Gap {
+            what: "seeding-incomplete".to_owned(),
+            text: "connections older than the daemon were not all learnt: active may be too low"
+                .to_owned(),
+            count: 1,
+            hint: "restart the daemon when the host is calmer".to_owned(),
+        })
+    }
+}
+
+fn host(facts: &Facts) -> Host {
+    Host {
+        name: facts.host_name.clone(),
+        kernel: facts.release.clone(),
+        boot_id: facts.boot_id.clone(),
+        cpus: facts.cpus,
+    }
+}
+
+fn inodes(queues: &Queues) -> BTreeSet<Inode> {
+    [queues.tcp(), queues.unix()]
+        .into_iter()
+        .flatten()
+        .flat_map(|snapshot| snapshot.listeners.keys())
+        .map(|key| key.inode)
+        .collect()
+}
+
+/// Which processes the programs saw accepting on each listener.
+fn acceptors(bpf: Option<&BpfSnapshot>) -> BTreeMap<Inode, BTreeSet<Pid>> {
+    let mut acceptors: BTreeMap<Inode, BTreeSet<Pid>> = BTreeMap::new();
+    for (key, counts) in bpf.into_iter().flat_map(|bpf| &bpf.workers) {
+        if counts.accepts > 0 {
+            acceptors
+                .entry(key.listener.inode)
+                .or_default()
+                .insert(key.pid);
+        }
+    }
+    acceptors
+}

@@ -1,0 +1,230 @@
+//! The BPF programs over the life of the daemon: loaded by plan, taught what was there before,
+//! kept in step with the listeners.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use super::queues::Queues;
+use crate::{
+    address::Address,
+    causes::with_causes,
+    host::Facts,
+    ids::{Monotonic, Pid, StartTicks},
+    plan::{self, AcceptHook, Off},
+    snapshot::{BpfSnapshot, ListenerKey, ProcSnapshot},
+    source::{
+        bpf::{Bpf, BpfError, Dumps, Limits, OpenConnection, object, trim_heap},
+        diag::TcpConnection,
+    },
+};
+
+/// How often rows are compared with the listeners when no listener came or went.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Rows for listeners, beyond those that exist at the start.
+const SPARE_LISTENERS: u32 = 384;
+/// Entries for older connections, beyond those that exist at the start.
+const SPARE_SEEDS: u32 = 8192;
+
+/// What the operator chose.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    pub enabled: bool,
+    pub accept_hook: AcceptHook,
+    pub max_connections: u32,
+    pub verbose: bool,
+}
+
+/// The programs, or why there are none.
+#[derive(Debug)]
+pub enum Programs {
+    On(Box<Running>),
+    Off(Off),
+}
+
+/// Programs that count.
+#[derive(Debug)]
+pub struct Running {
+    bpf: Bpf,
+    /// Connections that are older than the programs were all learnt.
+    pub seeded_completely: bool,
+    /// Unix listeners of which an accept may be missing: of a connection that was queued before the
+    /// programs, or, with fexit, by a process that was in `accept()` already.
+    uncertain: BTreeSet<ListenerKey>,
+    followed: Vec<ListenerKey>,
+    followed_at: Monotonic,
+}
+
+impl Programs {
+    /// Loads and attaches them and teaches them what was there before. Never fails: the view then
+    /// has fewer groups, and the reason.
+    pub fn start(facts: &Facts, choice: Choice, queues: &mut Queues) -> Self {
+        let plan = match plan::bpf(facts, choice.enabled, choice.accept_hook) {
+            Ok(plan) => plan,
+            Err(off) => return Self::Off(off),
+        };
+        let started = facts
+            .types
+            .as_ref()
+            .map_err(ToString::to_string)
+            .and_then(|types| {
+                Running::start(&plan, types, facts.cpus, choice, queues)
+                    .map_err(|error| with_causes(&error))
+            });
+        trim_heap();
+        match started {
+            Ok(running) => Self::On(Box::new(running)),
+            Err(reason) => {
+                log::error!("continuing without BPF: {reason}");
+                let grant = "look at the reason, or start with --no-bpf to say that it is known";
+                Self::Off(Off {
+                    reason,
+                    grant: Some(grant.to_owned()),
+                })
+            }
+        }
+    }
+}
+
+impl Running {
+    fn start(
+        plan: &plan::BpfPlan,
+        types: &crate::host::KernelTypes,
+        cpus: usize,
+        choice: Choice,
+        queues: &mut Queues,
+    ) -> Result<Self, StartError> {
+        let listeners = queues.listeners();
+        let limits = Limits {
+            connections: choice.max_connections,
+            seeds: tcp_sockets().saturating_mul(2).saturating_add(SPARE_SEEDS),
+            listeners: (listeners.len() as u32)
+                .saturating_mul(2)
+                .saturating_add(SPARE_LISTENERS),
+            cpus,
+        };
+        let object = object().map_err(StartError::Object)?;
+        let netns = queues.netns();
+        let mut bpf = Bpf::load(&object, plan, types, netns, limits, choice.verbose)?;
+        let now = Monotonic::now();
+        bpf.follow(queues.dumps(&listeners), now)?;
+        bpf.begin_seeding()?;
+        bpf.attach(plan)?;
+        // Listeners that came between the first reading and the attachment.
+        queues.sample(Monotonic::now(), std::time::SystemTime::now());
+        let listeners = queues.listeners();
+        bpf.follow(queues.dumps(&listeners), Monotonic::now())?;
+        let mut room = true;
+        let complete = queues.open_connections(|connection| {
+            room &= bpf.seed(&open_connection(connection));
+        });
+        let seeded_completely = complete && room;
+        bpf.finish_seeding(seeded_completely)?;
+        let uncertain = listeners
+            .iter()
+            .filter(|(_, socket)| matches!(socket.address, Address::Unix(_)))
+            .filter(|(_, socket)| bpf.hooks().accept == "fexit" || socket.queued != Some(0))
+            .map(|(key, _)| *key)
+            .collect();
+        Ok(Self {
+            bpf,
+            seeded_completely,
+            uncertain,
+            followed: Vec::new(),
+            followed_at: now,
+        })
+    }
+
+    /// Which hooks are attached.
+    #[must_use]
+    pub const fn hooks(&self) -> &crate::source::bpf::Hooks {
+        self.bpf.hooks()
+    }
+
+    /// What has been counted; before that, rows are made for new listeners.
+    ///
+    /// # Errors
+    /// When a map cannot be changed.
+    pub fn sample(
+        &mut self,
+        dumps: Dumps<'_>,
+        proc: Option<&ProcSnapshot>,
+    ) -> Result<Option<BpfSnapshot>, BpfError> {
+        let now = Monotonic::now();
+        let is_due = now.since(self.followed_at) >= FOLLOW_INTERVAL;
+        if is_due || !self.followed.iter().eq(dumps.listeners.keys()) {
+            self.bpf.follow(dumps, now)?;
+            self.followed = dumps.listeners.keys().copied().collect();
+            self.followed_at = now;
+        }
+        if is_due {
+            self.bpf.flush_log();
+            self.bpf.look_at_skipped();
+            if let Some(proc) = proc {
+                self.bpf
+                    .forget_workers(|pid, started| is_gone(proc, pid, started))?;
+            }
+        }
+        let mut snapshot = self.bpf.snapshot(dumps.listeners);
+        for (key, counts) in &mut snapshot.listeners {
+            counts.complete &= !self.uncertain.contains(key);
+        }
+        Ok(Some(snapshot))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot read the BPF object: {0}")]
+    Object(#[source] std::io::Error),
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+}
+
+/// Whether a process has ended: it is not there, or its pid has gone to another. One that is there
+/// but not among those looked at yet has not.
+fn is_gone(proc: &ProcSnapshot, pid: Pid, started: StartTicks) -> bool {
+    match proc.processes.get(&pid) {
+        Some(process) => process.started != started,
+        None => !Path::new("/proc").join(pid.to_string()).exists(),
+    }
+}
+
+fn open_connection(connection: &TcpConnection) -> OpenConnection {
+    OpenConnection {
+        netns: connection.netns,
+        cookie: connection.cookie,
+        local: connection.local,
+        remote: connection.remote,
+        accepted: connection.inode.is_some(),
+        half_closed: connection.state == crate::source::diag::TcpState::CloseWait,
+    }
+}
+
+/// TCP sockets in use, from `/proc/net/sockstat{,6}`.
+fn tcp_sockets() -> u32 {
+    ["sockstat", "sockstat6"]
+        .iter()
+        .filter_map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok())
+        .filter_map(|text| in_use(&text))
+        .sum()
+}
+
+fn in_use(sockstat: &str) -> Option<u32> {
+    let line = sockstat.lines().find(|line| line.starts_with("TCP"))?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != "inuse");
+    words.nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_use;
+
+    #[test]
+    fn sockets_in_use_are_read_from_either_file() {
+        let v4 =
+            "sockets: used 9\nTCP: inuse 4021 orphan 0 tw 1 alloc 5 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!(in_use(v4), Some(4021));
+        assert_eq!(in_use("TCP6: inuse 7\nUDP6: inuse 1\n"), Some(7));
+        assert_eq!(in_use(""), None);
+    }
+}

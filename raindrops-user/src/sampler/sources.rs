@@ -1,0 +1,166 @@
+//! What the view says of each source: on or off, why, which way, at what cost.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    programs::Programs,
+    queues::{Health, Queues},
+};
+use crate::{
+    ids::Monotonic,
+    plan::Off,
+    render::units::plural,
+    snapshot::{BpfSnapshot, ProcSnapshot, QueueSource},
+    view::{Gap, Source, SourceState},
+};
+
+/// A look at the processes that takes longer than this is reported.
+const SLOW_LOOK: Duration = Duration::from_secs(2);
+
+/// Measured with getppid on Linux 6.18: any program on a system call's tracepoint slows down all
+/// system calls of the host.
+const SYSCALL_COST: &str =
+    "its accept hook makes every system call of this host 10 to 30 ns slower";
+
+pub fn bpf(programs: &Programs, snapshot: Option<&BpfSnapshot>, now: Monotonic) -> Source {
+    let running = match programs {
+        Programs::Off(off) => return bpf_off(off),
+        Programs::On(running) => running,
+    };
+    let hooks = running.hooks();
+    let mut detail = BTreeMap::from([
+        ("lifecycle".to_owned(), hooks.lifecycle.to_owned()),
+        ("accept".to_owned(), hooks.accept.to_owned()),
+        ("listener".to_owned(), hooks.listener.to_owned()),
+    ]);
+    if !hooks.refused.is_empty() {
+        detail.insert("refused".to_owned(), hooks.refused.join("; "));
+    }
+    if hooks.accept == "syscall" {
+        detail.insert("cost".to_owned(), SYSCALL_COST.to_owned());
+    }
+    if let Some(bytes) = hooks.memory {
+        detail.insert("map_bytes".to_owned(), bytes.to_string());
+    }
+    Source {
+        name: "bpf".to_owned(),
+        state: SourceState::On,
+        detail,
+        reason: None,
+        grant: None,
+        age_ms: snapshot.map(|snapshot| millis(now.since(snapshot.taken))),
+    }
+}
+
+pub fn bpf_off(off: &Off) -> Source {
+    Source {
+        name: "bpf".to_owned(),
+        state: SourceState::Off,
+        detail: BTreeMap::new(),
+        reason: Some(off.reason.clone()),
+        grant: off.grant.clone(),
+        age_ms: None,
+    }
+}
+
+pub fn sock_diag(queues: &Queues, now: Monotonic) -> Source {
+    let health = queues.health();
+    let way = |way: &Result<QueueSource, String>| match way {
+        Ok(QueueSource::SockDiag) => "sock_diag".to_owned(),
+        Ok(QueueSource::ProcNet) => "proc_net, once a second, without limits".to_owned(),
+        Err(error) => format!("none: {error}"),
+    };
+    let all = |wanted: fn(&Result<QueueSource, String>) -> bool| {
+        [&health.tcp, &health.unix].into_iter().all(wanted)
+    };
+    let state = if all(|way| *way == Ok(QueueSource::SockDiag)) {
+        SourceState::On
+    } else if all(Result::is_err) {
+        SourceState::Off
+    } else {
+        SourceState::Degraded
+    };
+    // The older of both: what is said of all listeners is no fresher than that.
+    let age = [queues.tcp(), queues.unix()]
+        .into_iter()
+        .flatten()
+        .map(|snapshot| millis(now.since(snapshot.taken)))
+        .max();
+    Source {
+        name: "sock_diag".to_owned(),
+        state,
+        detail: [
+            ("tcp".to_owned(), way(&health.tcp)),
+            ("unix".to_owned(), way(&health.unix)),
+        ]
+        .into(),
+        reason: health.reason,
+        grant: health.grant,
+        age_ms: age,
+    }
+}
+
+pub fn processes(
+    snapshot: Option<&ProcSnapshot>,
+    busy_since: Option<Monotonic>,
+    now: Monotonic,
+    may_read_others: bool,
+) -> Source {
+    let mut source = Source {
+        name: "proc".to_owned(),
+        state: SourceState::On,
+        detail: BTreeMap::new(),
+        reason: None,
+        grant: None,
+        age_ms: snapshot.map(|snapshot| millis(now.since(snapshot.taken))),
+    };
+    let slow = busy_since
+        .map(|since| now.since(since))
+        .filter(|busy| *busy > SLOW_LOOK);
+    let quarantined = snapshot.map_or(0, |snapshot| snapshot.quarantined.len());
+    let unreadable = snapshot.map_or(0, |snapshot| snapshot.unreadable);
+    if snapshot.is_none() {
+        source.state = SourceState::Off;
+        source.reason = Some("no look at the processes has finished yet".to_owned());
+    } else if let Some(busy) = slow {
+        source.state = SourceState::Degraded;
+        let seconds = busy.as_secs();
+        source.reason = Some(format!(
+            "a look at the processes has taken {seconds} s so far"
+        ));
+    } else if quarantined != 0 {
+        source.state = SourceState::Degraded;
+        source.reason = Some(format!(
+            "{} took over a second to read; left alone for a minute",
+            plural(quarantined as u64, "process")
+        ));
+    } else if unreadable != 0 {
+        source.state = SourceState::Degraded;
+        let those = format!(
+            "descriptors of {} may not be read: holders and workers may be missing",
+            plural(unreadable as u64, "process")
+        );
+        if may_read_others {
+            source.reason = Some(format!(
+                "{those}; the kernel protects them from us all the same"
+            ));
+        } else {
+            source.reason = Some(those);
+            source.grant = Some("run with sudo, or give the program CAP_SYS_PTRACE".to_owned());
+        }
+    }
+    source
+}
+
+pub fn interrupted(health: &Health) -> Option<Gap> {
+    health.interrupted.then(|| Gap {
+        what: "dump-interrupted".to_owned(),
+        text: "listeners may be missing: sockets changed while the kernel listed them".to_owned(),
+        count: 1,
+        hint: "passes by itself".to_owned(),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

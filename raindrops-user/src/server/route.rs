@@ -1,0 +1,199 @@
+//! From a request to its answer.
+//!
+//! A plain function of the request's head and the latest view: it does no I/O, never reads a
+//! body, and any client may call it with anything.
+
+use std::time::Duration;
+
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+
+use super::{
+    answer::{Answer, JSON, TEXT, answer, error, millis, not_allowed, of_age, ok, value},
+    path,
+};
+use crate::{
+    closest::closest,
+    publish::{Form, Hub, Published, rendered},
+    render::json::{self, Buckets},
+    select,
+    view::{View, Worker},
+};
+
+/// Paths that exist, for those who ask for others.
+const ROUTES: [&str; 8] = [
+    "/",
+    "/v1/view",
+    "/v1/listeners",
+    "/v1/listeners/ID-or-address",
+    "/v1/workers",
+    "/v1/workers/PID",
+    "/v1/diagnosis",
+    "/healthz",
+];
+
+/// The query is checked before the view is looked at: a bad one is bad whatever there is.
+enum Route<'a> {
+    Whole(Form),
+    Listeners(&'a str, Buckets),
+    Workers(&'a str),
+    Health,
+    Nowhere,
+}
+
+pub fn respond<B>(request: &Request<B>, hub: &Hub, stale: Duration) -> Answer {
+    let route = match route(request.uri().path(), request.uri().query()) {
+        Ok(Route::Nowhere) => return nowhere(request.uri().path()),
+        Ok(route) => route,
+        Err(what) => {
+            let hint = "the only query is ?buckets=1, of /v1/view and /v1/listeners";
+            return error(StatusCode::BAD_REQUEST, &what, hint);
+        }
+    };
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return not_allowed(request.method().as_str());
+    }
+    let Some(published) = hub.latest() else {
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "there is no view yet",
+            "the daemon is starting: ask again in a second",
+        );
+    };
+    let age = published.age();
+    let answer = match route {
+        Route::Whole(form) => whole(&published, form, age, stale),
+        Route::Listeners(which, buckets) => listeners(published.view(), which, buckets),
+        Route::Workers(which) => workers(published.view(), which),
+        Route::Health => health(&published, age, stale),
+        Route::Nowhere => nowhere(request.uri().path()),
+    };
+    of_age(answer, age)
+}
+
+fn whole(published: &Published, form: Form, age: Duration, stale: Duration) -> Answer {
+    let body = if age > stale {
+        published.stale_answer(form, age)
+    } else {
+        published.answer(form)
+    };
+    ok(if form == Form::Text { TEXT } else { JSON }, body)
+}
+
+fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, String> {
+    let route = match path {
+        "/" => Route::Whole(Form::Text),
+        "/v1/view" => return Ok(Route::Whole(Form::View(path::buckets(query)?))),
+        "/v1/listeners" | "/v1/listeners/" => {
+            return Ok(Route::Whole(Form::Listeners(path::buckets(query)?)));
+        }
+        "/v1/workers" | "/v1/workers/" => Route::Whole(Form::Workers),
+        "/v1/diagnosis" => Route::Whole(Form::Diagnosis),
+        "/healthz" => Route::Health,
+        path => {
+            if let Some(which) = path.strip_prefix("/v1/listeners/") {
+                return Ok(Route::Listeners(which, path::buckets(query)?));
+            }
+            match path.strip_prefix("/v1/workers/") {
+                Some(which) => Route::Workers(which),
+                None => return Ok(Route::Nowhere),
+            }
+        }
+    };
+    path::no_query(query)?;
+    Ok(route)
+}
+
+fn nowhere(path: &str) -> Answer {
+    let nearest = closest(path, ROUTES).unwrap_or("/");
+    let path: String = path.chars().take(128).collect();
+    error(
+        StatusCode::NOT_FOUND,
+        &format!("there is nothing at {path:?}"),
+        &format!("the closest is {nearest}; there are {}", ROUTES.join(", ")),
+    )
+}
+
+fn listeners(view: &View, which: &str, buckets: Buckets) -> Answer {
+    let typed = match path::decoded(which) {
+        Ok(typed) => typed,
+        Err(what) => return error(StatusCode::BAD_REQUEST, &what, "encode % as %25"),
+    };
+    match select::listeners(view, &typed) {
+        Ok(found) => ok(JSON, rendered(|out| json::listeners(found, buckets, out))),
+        Err(select::SelectError::NoListeners { typed }) => error(
+            StatusCode::NOT_FOUND,
+            &format!("no listener matches {typed:?}"),
+            "this host has no listener that can be seen",
+        ),
+        Err(select::SelectError::Unknown {
+            typed,
+            closest,
+            existing,
+        }) => error(
+            StatusCode::NOT_FOUND,
+            &format!("no listener matches {typed:?}"),
+            &format!("the closest is {closest}; listening: {existing}"),
+        ),
+    }
+}
+
+fn workers(view: &View, which: &str) -> Answer {
+    let Ok(pid) = which.parse::<u32>() else {
+        let which: String = which.chars().take(128).collect();
+        return error(
+            StatusCode::BAD_REQUEST,
+            &format!("{which:?} is not a process id"),
+            "a worker is named by its pid: /v1/workers/1234",
+        );
+    };
+    let found: Vec<&Worker> = view.workers.iter().filter(|it| it.pid == pid).collect();
+    if !found.is_empty() {
+        return value(StatusCode::OK, &found);
+    }
+    let pids: Vec<String> = view.workers.iter().map(|it| it.pid.to_string()).collect();
+    let names = || pids.iter().map(String::as_str);
+    let hint = match closest(which, names()) {
+        Some(closest) => format!(
+            "the closest is {closest}; workers: {}",
+            select::some_of(names())
+        ),
+        None => "there is no worker that can be seen".to_owned(),
+    };
+    let what = format!("process {pid} is not a worker of any listener");
+    error(StatusCode::NOT_FOUND, &what, &hint)
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'a str,
+    version: &'a str,
+    view_age_ms: u64,
+    listeners: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+fn health(published: &Published, age: Duration, stale: Duration) -> Answer {
+    let mut health = Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        view_age_ms: millis(age),
+        listeners: published.view().listeners.len(),
+        error: None,
+        hint: None,
+    };
+    if age <= stale {
+        return value(StatusCode::OK, &health);
+    }
+    health.status = "stale";
+    health.error = Some("the sampler has not published for too long");
+    health.hint = Some("answers are that old; see the daemon's log, and whether the host thrashes");
+    answer(
+        StatusCode::SERVICE_UNAVAILABLE,
+        JSON,
+        rendered(|out| json::write(&health, out)),
+    )
+}

@@ -1,0 +1,167 @@
+//! What clients may use up, and what happens to those who want more.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{CEILING, closed, reply, request, start, start_with, view};
+use crate::{publish::Hub, server::Limits};
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_off() {
+    let limits = Limits {
+        header: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let server = start(limits);
+    let began = Instant::now();
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let mut idle = server.connect().await;
+    assert_eq!(request(&mut idle, "GET", "/").await.status, 200);
+    closed(&mut slow).await;
+    closed(&mut idle).await;
+    assert!(began.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_nobody_up() {
+    let limits = Limits {
+        stall: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let hub = Hub::new();
+    let mut large = view();
+    large.listeners = vec![large.listeners[0].clone(); 2_000];
+    hub.publish(large);
+    let server = start_with(hub, limits);
+    let mut deaf = server.connect().await;
+    deaf.write_all(b"GET /v1/view?buckets=1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        assert_eq!(server.get("/healthz").await.status, 200);
+    }
+    // Not by reading, which would be what the server waits for.
+    let given_up = async {
+        while !deaf
+            .ready(Interest::READABLE)
+            .await
+            .unwrap()
+            .is_read_closed()
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(CEILING, given_up).await.unwrap();
+    let mut got = Vec::new();
+    let _ = timeout(CEILING, deaf.read_to_end(&mut got)).await.unwrap();
+    let whole = server.get("/v1/view?buckets=1").await.body.len();
+    assert!(got.len() < whole, "{} of {whole}", got.len());
+}
+
+#[tokio::test]
+async fn the_1001st_client_is_told_and_the_others_are_served() {
+    let limit = rustix::process::Resource::Nofile;
+    let mut files = rustix::process::getrlimit(limit);
+    files.current = files.maximum;
+    rustix::process::setrlimit(limit, files).unwrap();
+    let server = start(Limits::default());
+    let mut clients = Vec::new();
+    for _ in 0..1_000 {
+        let mut stream = server.connect().await;
+        assert_eq!(request(&mut stream, "GET", "/healthz").await.status, 200);
+        clients.push(stream);
+    }
+    let mut refused = server.connect().await;
+    let reply = request(&mut refused, "GET", "/healthz").await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.json()["error"], "too many connections");
+    closed(&mut refused).await;
+
+    assert_eq!(
+        request(&mut clients[0], "GET", "/healthz").await.status,
+        200
+    );
+    drop(clients.pop());
+    let freed = async {
+        while server.get("/healthz").await.status != 200 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(CEILING, freed).await.unwrap();
+}
+
+#[tokio::test]
+async fn hostile_bytes_end_only_their_connection() {
+    let server = start(Limits::default());
+    let long_path = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 16));
+    let long_listener = format!(
+        "GET /v1/listeners/{} HTTP/1.1\r\nhost: x\r\n\r\n",
+        "%ff".repeat(3_000)
+    );
+    let headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1_000));
+    let large_header = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(1 << 20));
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET http://[::1 HTTP/1.1\r\n\r\n",
+        b"GET * HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /v1/listeners/%00%ff%1b HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        long_path.as_bytes(),
+        long_listener.as_bytes(),
+        headers.as_bytes(),
+        large_header.as_bytes(),
+    ] {
+        let mut stream = server.connect().await;
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        closed(&mut stream).await;
+        assert_eq!(server.get("/healthz").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn stopping_finishes_the_answer_in_flight_and_removes_the_file() {
+    let hub = Hub::new();
+    let mut large = view();
+    large.listeners = vec![large.listeners[0].clone(); 2_000];
+    hub.publish(large);
+    let mut server = start_with(hub, Limits::default());
+    let whole = server.get("/v1/view").await.body.len();
+
+    let mut idle = server.connect().await;
+    assert_eq!(request(&mut idle, "GET", "/healthz").await.status, 200);
+    let mut reading = server.connect().await;
+    reading
+        .write_all(b"GET /v1/view HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    reading.readable().await.unwrap();
+    server.stop.take().unwrap().send(()).unwrap();
+    closed(&mut idle).await;
+    assert_eq!(reply(&mut reading, false).await.body.len(), whole);
+    timeout(CEILING, &mut server.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert!(!server.path.exists());
+}
+
+#[tokio::test]
+async fn an_aborted_server_leaves_no_file() {
+    let server = start(Limits::default());
+    assert_eq!(server.get("/healthz").await.status, 200);
+    server.task.abort();
+    let _ = server.task.await;
+    assert!(!server.path.exists());
+}

@@ -1,0 +1,175 @@
+//! What one source saw at one instant. Plain data: sources fill it, [`crate::view`] merges it.
+//!
+//! A group that a source could not see is `None`, never zero.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use raindrops_ebpf::{histogram::Histogram, miss::Miss};
+
+use crate::{
+    address::Address,
+    ids::{Cookie, Inode, Monotonic, NetnsId, Pid, StartTicks},
+};
+
+/// Which listener: joins the sources. Inodes of sockets are unique on a host at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerKey {
+    pub netns: NetnsId,
+    pub inode: Inode,
+}
+
+/// Where the queue figures came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueSource {
+    SockDiag,
+    /// `/proc/net/{tcp,tcp6,unix}`, where the diag modules are not loaded.
+    ProcNet,
+}
+
+/// Listening sockets and their queues: one LISTEN dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSnapshot {
+    pub taken: Monotonic,
+    pub source: QueueSource,
+    /// The kernel said that the dump may be inconsistent, also after retries.
+    pub interrupted: bool,
+    pub listeners: BTreeMap<ListenerKey, ListenSocket>,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenSocket {
+    pub address: Address,
+    pub cookie: Option<Cookie>,
+    pub queued: Option<u32>,
+    pub limit: Option<u32>,
+    /// `sk_drops`, which wraps; `None` for unix.
+    pub drops: Option<u32>,
+    /// Device and inode of the bound path of a unix socket; told from a path that was replaced.
+    pub bound_path: Option<(u32, u32)>,
+}
+
+/// Accepted unix connections per listener: one walk over all unix sockets, at most once a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixActiveSnapshot {
+    pub taken: Monotonic,
+    pub active: BTreeMap<ListenerKey, u32>,
+}
+
+/// Processes that hold listeners, and their relatives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcSnapshot {
+    pub taken: Monotonic,
+    pub processes: BTreeMap<Pid, Process>,
+    /// Processes whose descriptors we may not read: holders may be missing.
+    pub unreadable: usize,
+    /// Processes that took over a second to read and are left alone for a while.
+    pub quarantined: BTreeSet<Pid>,
+    /// Ticks of `StartTicks` in a second.
+    pub ticks_per_second: u64,
+    /// Boot time in seconds since the epoch.
+    pub boot_time: u64,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub parent: Pid,
+    pub started: StartTicks,
+    /// Pid inside its innermost pid namespace.
+    pub ns_pid: Option<Pid>,
+    pub comm: Vec<u8>,
+    /// Command line with NUL bytes as spaces, trimmed, at most 4 KiB; `None` when it could not be
+    /// read.
+    pub title: Option<Vec<u8>>,
+    pub uid: Option<u32>,
+    pub threads: Option<u32>,
+    /// State letter of `/proc/PID/stat`.
+    pub state: char,
+    /// systemd unit (`app.service`), from the cgroup.
+    pub unit: Option<String>,
+    /// Container id, from the cgroup.
+    pub container: Option<String>,
+    /// Inodes of the listeners that it holds; `None` when its descriptors could not be read.
+    pub listeners: Option<BTreeSet<Inode>>,
+}
+
+/// What the BPF programs have counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BpfSnapshot {
+    pub taken: Monotonic,
+    pub listeners: BTreeMap<ListenerKey, ListenerCounts>,
+    pub workers: BTreeMap<WorkerKey, WorkerCounts>,
+    pub misses: BTreeMap<Miss, u64>,
+    /// Accepts that the kernel did not hand to the programs. A TCP one is found out at the end of
+    /// the connection, a unix one never.
+    pub skipped_accepts: u64,
+}
+
+/// Totals of one listener since the daemon began. For unix listeners only accepts and wait mean
+/// anything: nothing tells the programs of their end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerCounts {
+    pub late_accepts: u64,
+    pub wait_unknown: u64,
+    pub lifetime_unknown: u64,
+    pub half_closed: u64,
+    pub seeded: u64,
+    pub aborted: u64,
+    /// Active connections whose worker is not known.
+    pub unattributed: u64,
+    pub wait: Histogram,
+    pub lifetime: Histogram,
+    /// All connections that were open when the daemon began are known, and to be this listener's.
+    pub complete: bool,
+    /// All connections that were open when the daemon began are known.
+    pub seeding_complete: bool,
+    /// Connections are told apart by listener; false where only their address was known and
+    /// several listeners share it.
+    pub attributed: bool,
+}
+
+impl ListenerCounts {
+    #[must_use]
+    pub fn accepts(&self) -> u64 {
+        count(&self.wait) + self.late_accepts + self.wait_unknown
+    }
+
+    #[must_use]
+    pub fn closes(&self) -> u64 {
+        count(&self.lifetime) + self.lifetime_unknown
+    }
+
+    /// Accepted and ESTABLISHED, by the accounting `seeded + accepts = active + half_closed +
+    /// closes`.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        (self.seeded + self.accepts()).saturating_sub(self.half_closed + self.closes())
+    }
+}
+
+/// Number of durations in a histogram.
+#[must_use]
+pub fn count(histogram: &Histogram) -> u64 {
+    histogram.buckets.iter().sum()
+}
+
+/// Which worker on which listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkerKey {
+    pub pid: Pid,
+    pub started: StartTicks,
+    pub listener: ListenerKey,
+}
+
+/// Totals of one worker on one listener since the daemon began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerCounts {
+    pub accepts: u64,
+    /// `None` for unix listeners.
+    pub active: Option<u64>,
+    pub last_accept: Option<Monotonic>,
+    pub wait_count: u64,
+    pub wait_sum_ns: u64,
+    pub wait_max_ns: u64,
+}

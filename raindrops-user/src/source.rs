@@ -1,0 +1,6 @@
+//! Where figures come from. Each source returns a snapshot; they meet as data in
+//! [`crate::view::merge`], not behind a trait.
+
+pub mod bpf;
+pub mod diag;
+pub mod proc;

@@ -1,0 +1,175 @@
+//! The BPF programs from user space: loads and attaches them, reads what they have counted.
+//!
+//! The only place that names aya. Everything is detached when a [`Bpf`] is dropped, and by the
+//! kernel when the process dies: nothing is pinned.
+
+mod load;
+mod read;
+mod rows;
+mod seed;
+mod shared;
+mod tracefs;
+
+pub use load::{Limits, object, trim_heap};
+pub use seed::OpenConnection;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, MapError, Queue},
+};
+use raindrops_ebpf::{
+    connection::{Connection, FlowKey},
+    counters::{ListenerCounters, WorkerKey, WorkerRow},
+    listener::{AddressKey, ListenerRow, RowRef},
+};
+
+use self::{read::Cached, shared::SharedArray};
+use crate::{
+    ids::Monotonic,
+    snapshot::{ListenSocket, ListenerKey},
+};
+
+/// A type of the ABI, as aya wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Wire<T>(T);
+
+macro_rules! wire {
+    ($($abi:ty),+) => {
+        $(
+            // SAFETY: `repr(C)`, made of integers, without padding, which the ABI asserts.
+            unsafe impl aya::Pod for Wire<$abi> {}
+        )+
+    };
+}
+
+wire!(Connection, FlowKey, WorkerKey, AddressKey, RowRef);
+
+/// Why BPF could not be used although it should work here.
+#[derive(Debug, thiserror::Error)]
+pub enum BpfError {
+    #[error("cannot load the BPF object: {0}")]
+    Object(#[source] aya::EbpfError),
+    #[error("the BPF object has no {0}: it does not belong to this version")]
+    Missing(&'static str),
+    #[error("cannot attach {program}: {reason}")]
+    Attach {
+        program: &'static str,
+        reason: String,
+    },
+    #[error("no way to observe accept() could be attached: {}", reasons.join("; "))]
+    NoAcceptHook { reasons: Vec<String> },
+    #[error("map {map}: {source}")]
+    Map {
+        map: &'static str,
+        #[source]
+        source: MapError,
+    },
+    #[error("cannot map {map} into memory: {source}")]
+    Memory {
+        map: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl BpfError {
+    fn map(map: &'static str) -> impl FnOnce(MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+}
+
+/// Which hooks are attached, for the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// `raw_tp`, or `raw_tp+tracepoint`.
+    pub lifecycle: &'static str,
+    /// `fexit` or `syscall`.
+    pub accept: &'static str,
+    /// How a connection is told its listener: `sk_data_ready` or `address`.
+    pub listener: &'static str,
+    /// Better ways to observe accepts that did not load, and why.
+    pub refused: Vec<String>,
+    /// Bytes of all maps' memory as the kernel accounts for it.
+    pub memory: Option<u64>,
+}
+
+/// Programs that are attached, and their maps.
+pub struct Bpf {
+    /// Holds the programs and links: dropping it detaches them.
+    ebpf: Ebpf,
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    hooks: Hooks,
+    shards: usize,
+    ticks_per_second: u64,
+    listeners: HashMap<MapData, u64, Wire<RowRef>>,
+    by_address: HashMap<MapData, Wire<AddressKey>, Wire<RowRef>>,
+    free_rows: Queue<MapData, u32>,
+    rows: SharedArray<ListenerRow>,
+    counters: SharedArray<ListenerCounters>,
+    workers: HashMap<MapData, Wire<WorkerKey>, u32>,
+    free_worker_rows: Queue<MapData, u32>,
+    worker_rows: SharedArray<WorkerRow>,
+    misses: SharedArray<u64>,
+    seeds: HashMap<MapData, u64, Wire<Connection>>,
+    born_while_seeding: HashMap<MapData, Wire<FlowKey>, u32>,
+    seeding: aya::maps::Array<MapData, u32>,
+    seeding_complete: bool,
+    /// When each row was first seen here, or seen to have closed.
+    known: BTreeMap<u32, Monotonic>,
+    /// Inodes of listeners for which there was no row.
+    rowless: BTreeSet<u64>,
+    accept_programs: Vec<&'static str>,
+    skipped_accepts: u64,
+    cached: Vec<Option<Box<Cached>>>,
+}
+
+impl std::fmt::Debug for Bpf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bpf")
+            .field("hooks", &self.hooks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a row that nothing refers to is kept: its listener's last connections may be ending.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// Connections that can be noted as born while older ones are learnt.
+const BORN_WHILE_SEEDING: usize = 16_384;
+
+/// Listeners, as the latest dumps have them.
+#[derive(Clone, Copy, Debug)]
+pub struct Dumps<'a> {
+    pub listeners: &'a BTreeMap<ListenerKey, ListenSocket>,
+    /// When the dump of each protocol was taken; `None` when it may lack some.
+    pub tcp: Option<Monotonic>,
+    pub unix: Option<Monotonic>,
+}
+
+impl Hooks {
+    /// Whether connections of listeners that share one address are told apart.
+    fn tells_members(&self) -> bool {
+        self.accept == "fexit" || self.listener == "sk_data_ready"
+    }
+}
+
+impl Bpf {
+    #[must_use]
+    pub const fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    /// Writes what the programs logged to the log. They log on rare paths only, and only when the
+    /// programs were loaded so.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Loads the object with the offsets of this kernel and attaches what the plan names.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Map, Queue},
+    programs::{FExit, Program, RawTracePoint, TracePoint},
+};
+use raindrops_ebpf::{
+    globals::setting,
+    miss,
+    names::{map, program},
+};
+
+use super::{BORN_WHILE_SEEDING, Bpf, BpfError, Hooks, shared::SharedArray, tracefs};
+use crate::{
+    causes::with_causes,
+    host::KernelTypes,
+    ids::NetnsId,
+    plan::{AcceptWay, BpfPlan, StateHook},
+};
+
+/// Sizes of the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub connections: u32,
+    /// Connections that may be older than the programs.
+    pub seeds: u32,
+    pub listeners: u32,
+    pub cpus: usize,
+}
+
+/// Rows for workers: one for each worker on each listener.
+const WORKER_ROWS: u32 = 4096;
+
+/// More shards than this do not make counting cheaper, only larger.
+const MAX_SHARDS: usize = 8;
+
+const STATE_TRACEPOINT: &str = "inet_sock_set_state";
+
+/// Instead of the built-in object, for testing a rebuilt one.
+const OBJECT_VARIABLE: &str = "RAINDROPS_BPF_OBJECT";
+
+/// The compiled programs.
+///
+/// # Errors
+/// When the environment names another object that cannot be read.
+pub fn object() -> std::io::Result<Cow<'static, [u8]>> {
+    match env::var_os(OBJECT_VARIABLE) {
+        Some(path) => fs::read(path).map(Cow::Owned),
+        None => Ok(Cow::Borrowed(aya::include_bytes_aligned!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../raindrops-ebpf/prebuilt/raindrops-ebpf.bpf.o"
+        )))),
+    }
+}
+
+impl Bpf {
+    /// Makes the maps, with everything set but nothing attached.
+    ///
+    /// # Errors
+    /// When the kernel refuses what the plan needs.
+    pub fn load(
+        object: &[u8],
+        plan: &BpfPlan,
+        types: &KernelTypes,
+        netns: NetnsId,
+        limits: Limits,
+        verbose: bool,
+    ) -> Result<Self, BpfError> {
+        if plan.raise_memlock {
+            raise_memlock();
+        }
+        let shards = limits.cpus.next_power_of_two().min(MAX_SHARDS);
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        for (global, offset) in &types.offsets {
+            loader.override_global(global, offset, true);
+        }
+        let settings = [
+            (setting::NETNS, netns.0),
+            (
+                setting::HAS_DATA_READY,
+                u32::from(plan.data_ready.is_some()),
+            ),
+            (setting::SHARDS, shards as u32),
+        ];
+        for (global, value) in &settings {
+            loader.override_global(global, value, true);
+        }
+        let log_level = if verbose {
+            aya_log::Level::Debug as u8
+        } else {
+            0
+        };
+        loader.override_global(aya_log::LEVEL, &log_level, true);
+        let counters = limits.listeners * shards as u32;
+        for (name, entries) in [
+            (map::CONNECTIONS, limits.connections),
+            (map::SEEDS, limits.seeds),
+            (map::BORN_WHILE_SEEDING, BORN_WHILE_SEEDING as u32),
+            (map::LISTENERS, limits.listeners),
+            (map::LISTENER_BY_SOCK, limits.listeners * 2),
+            (map::LISTENER_BY_ADDRESS, limits.listeners),
+            (map::LISTENER_ROWS, limits.listeners),
+            (map::LISTENER_COUNTERS, counters),
+            (map::FREE_LISTENER_ROWS, limits.listeners),
+            (map::WORKERS, WORKER_ROWS),
+            (map::WORKER_ROWS, WORKER_ROWS),
+            (map::FREE_WORKER_ROWS, WORKER_ROWS),
+        ] {
+            loader.map_max_entries(name, entries);
+        }
+        let changed = if plan.preallocate {
+            preallocated(object)
+        } else {
+            None
+        };
+        let object = changed.as_deref().unwrap_or(object);
+        let mut ebpf = loader.load(object).map_err(BpfError::Object)?;
+        drop(loader);
+
+        let memory = ebpf.maps().map(|(_, map)| memory_of(map)).sum();
+        let mut free_rows: Queue<_, u32> = take(&mut ebpf, map::FREE_LISTENER_ROWS)?;
+        for slot in 0..limits.listeners {
+            free_rows
+                .push(slot, 0)
+                .map_err(BpfError::map(map::FREE_LISTENER_ROWS))?;
+        }
+        let mut free_worker_rows: Queue<_, u32> = take(&mut ebpf, map::FREE_WORKER_ROWS)?;
+        for row in 0..WORKER_ROWS {
+            free_worker_rows
+                .push(row, 0)
+                .map_err(BpfError::map(map::FREE_WORKER_ROWS))?;
+        }
+        let logger = if verbose {
+            aya_log::EbpfLogger::init_with_logger(&mut ebpf, log::logger()).ok()
+        } else {
+            None
+        };
+        Ok(Self {
+            hooks: Hooks {
+                lifecycle: "raw_tp",
+                accept: "none",
+                listener: "address",
+                refused: Vec::new(),
+                memory,
+            },
+            logger,
+            shards,
+            ticks_per_second: rustix::param::clock_ticks_per_second(),
+            listeners: take(&mut ebpf, map::LISTENERS)?,
+            by_address: take(&mut ebpf, map::LISTENER_BY_ADDRESS)?,
+            free_rows,
+            rows: shared(&ebpf, map::LISTENER_ROWS, limits.listeners)?,
+            counters: shared(&ebpf, map::LISTENER_COUNTERS, counters)?,
+            workers: take(&mut ebpf, map::WORKERS)?,
+            free_worker_rows,
+            worker_rows: shared(&ebpf, map::WORKER_ROWS, WORKER_ROWS)?,
+            misses: shared(&ebpf, map::MISSES, miss::ALL.len() as u32)?,
+            seeds: take(&mut ebpf, map::SEEDS)?,
+            born_while_seeding: take(&mut ebpf, map::BORN_WHILE_SEEDING)?,
+            seeding: take(&mut ebpf, map::SEEDING)?,
+            seeding_complete: false,
+            known: BTreeMap::new(),
+            rowless: BTreeSet::new(),
+            accept_programs: Vec::new(),
+            skipped_accepts: 0,
+            cached: std::iter::repeat_with(|| None)
+                .take(limits.listeners as usize)
+                .collect(),
+            ebpf,
+        })
+    }
+
+    /// Attaches what the plan names: from now on events are counted.
+    ///
+    /// # Errors
+    /// When the kernel refuses what the plan needs.
+    pub fn attach(&mut self, plan: &BpfPlan) -> Result<(), BpfError> {
+        self.attach_accept(&plan.accept)?;
+        if let Some(data_ready) = plan.data_ready {
+            raw_tracepoint(&mut self.ebpf, data_ready, "sk_data_ready")?;
+            self.hooks.listener = "sk_data_ready";
+        }
+        // Last: a connection whose birth is seen must also be seen accepted. Programs on one
+        // tracepoint run in the order in which they were attached.
+        raw_tracepoint(&mut self.ebpf, plan.socket_state, STATE_TRACEPOINT)?;
+        self.attach_state_again(&plan.socket_state_again)
+    }
+
+    fn attach_state_again(&mut self, hooks: &[StateHook]) -> Result<(), BpfError> {
+        let mut result = Ok(());
+        for hook in hooks {
+            let (name, attached) = match *hook {
+                StateHook::RawTracepoint(program) => (
+                    "raw_tp",
+                    raw_tracepoint(&mut self.ebpf, program, STATE_TRACEPOINT),
+                ),
+                StateHook::Tracepoint(program) => {
+                    let hooks = [("sock", STATE_TRACEPOINT)];
+                    (
+                        "raw_tp+tracepoint",
+                        tracepoints(&mut self.ebpf, program, &hooks),
+                    )
+                }
+            };
+            match attached {
+                Ok(()) => {
+                    self.hooks.lifecycle = name;
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.hooks.refused.push(format!("{name}: {error}"));
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+
+    fn attach_accept(&mut self, ways: &[AcceptWay]) -> Result<(), BpfError> {
+        for way in ways {
+            let (name, attached) = match *way {
+                AcceptWay::Fexit { tcp, unix } => ("fexit", fexit(&mut self.ebpf, tcp, unix)),
+                AcceptWay::Syscall { program } => {
+                    ("syscall", syscall_exits(&mut self.ebpf, program))
+                }
+            };
+            match attached {
+                Ok(()) => {
+                    self.hooks.accept = name;
+                    self.accept_programs = match *way {
+                        AcceptWay::Fexit { tcp, unix } => {
+                            [Some(tcp), unix].into_iter().flatten().collect()
+                        }
+                        AcceptWay::Syscall { program } => vec![program],
+                    };
+                    return Ok(());
+                }
+                Err(error) => self.hooks.refused.push(format!("{name}: {error}")),
+            }
+        }
+        Err(BpfError::NoAcceptHook {
+            reasons: std::mem::take(&mut self.hooks.refused),
+        })
+    }
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError>
+where
+    M: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(BpfError::Missing(name))?;
+    M::try_from(map).map_err(BpfError::map(name))
+}
+
+fn shared<T: super::shared::Words>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    length: u32,
+) -> Result<SharedArray<T>, BpfError> {
+    let map = ebpf.map(name).ok_or(BpfError::Missing(name))?;
+    let Map::Array(data) = map else {
+        return Err(BpfError::Missing(name));
+    };
+    SharedArray::new(data.fd(), length as usize)
+        .map_err(|source| BpfError::Memory { map: name, source })
+}
+
+fn load_program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, BpfError>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(BpfError::Missing(name))
+}
+
+fn refused<E: std::error::Error>(program: &'static str) -> impl FnOnce(E) -> BpfError {
+    move |error| BpfError::Attach {
+        program,
+        reason: chain(&error),
+    }
+}
+
+/// An error with its causes; of the verifier's log, which can be megabytes, only the end.
+fn chain(error: &dyn std::error::Error) -> String {
+    const LAST: usize = 300;
+    let text = with_causes(error).trim_end().replace('\n', " ");
+    match text.char_indices().rev().nth(LAST) {
+        Some((start, _)) => format!("…{}", &text[start..]),
+        None => text,
+    }
+}
+
+fn raw_tracepoint(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
+    let program: &mut RawTracePoint = load_program(ebpf, name)?;
+    program.load().map_err(refused(name))?;
+    program.attach(tracepoint).map_err(refused(name))?;
+    Ok(())
+}
+
+fn fexit(ebpf: &mut Ebpf, tcp: &'static str, unix: Option<&'static str>) -> Result<(), BpfError> {
+    let btf = Btf::from_sys_fs().map_err(refused(tcp))?;
+    let functions = [(Some(tcp), "inet_csk_accept"), (unix, program::UNIX_ACCEPT)];
+    for (program, function) in functions {
+        let Some(name) = program else { continue };
+        let program: &mut FExit = load_program(ebpf, name)?;
+        program.load(function, &btf).map_err(refused(name))?;
+    }
+    for name in [Some(tcp), unix].into_iter().flatten() {
+        let program: &mut FExit = load_program(ebpf, name)?;
+        program.attach().map_err(refused(name))?;
+    }
+    Ok(())
+}
+
+fn syscall_exits(ebpf: &mut Ebpf, name: &'static str) -> Result<(), BpfError> {
+    let exits = [
+        ("syscalls", "sys_exit_accept"),
+        ("syscalls", "sys_exit_accept4"),
+    ];
+    tracepoints(ebpf, name, &exits)
+}
+
+fn tracepoints(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    places: &[(&str, &str)],
+) -> Result<(), BpfError> {
+    let program: &mut TracePoint = load_program(ebpf, name)?;
+    program.load().map_err(refused(name))?;
+    tracefs::visible(|mounted| {
+        for (category, tracepoint) in places {
+            if let Err(error) = program.attach(category, tracepoint) {
+                let hidden = mounted.as_ref().err().map_or(String::new(), |mount| {
+                    format!(" (tracefs is not mounted, and mounting it failed: {mount})")
+                });
+                let reason = format!("{}{hidden}", chain(&error));
+                return Err(BpfError::Attach {
+                    program: name,
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Clears the flag that lets hash maps allocate as they go, in the object's section of legacy map
+/// definitions: records of seven `u32`, of which the fifth is the flags.
+fn preallocated(object: &[u8]) -> Option<Vec<u8>> {
+    use object::{Object as _, ObjectSection as _};
+    const RECORD: usize = 28;
+    const FLAGS: usize = 16;
+    /// `BPF_F_NO_PREALLOC`, in the lowest byte.
+    const NO_PREALLOC: u8 = 1;
+    let file = object::File::parse(object).ok()?;
+    let (start, length) = file.section_by_name("maps")?.file_range()?;
+    let (start, length) = (usize::try_from(start).ok()?, usize::try_from(length).ok()?);
+    let mut changed = object.to_vec();
+    for record in changed
+        .get_mut(start..start + length)?
+        .chunks_exact_mut(RECORD)
+    {
+        record[FLAGS] &= !NO_PREALLOC;
+    }
+    Some(changed)
+}
+
+fn memory_of(map: &Map) -> Option<u64> {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::PerCpuArray(data)
+    | Map::Queue(data)
+    | Map::RingBuf(data)) = map
+    else {
+        return None;
+    };
+    memlock(data.fd())
+}
+
+/// What the kernel accounts for a map.
+fn memlock(descriptor: impl AsFd) -> Option<u64> {
+    descriptor_info(descriptor, "memlock:")
+}
+
+/// A number of a descriptor's `fdinfo`.
+fn descriptor_info(descriptor: impl AsFd, name: &str) -> Option<u64> {
+    let descriptor = descriptor.as_fd().as_raw_fd();
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let value = info.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().parse().ok()
+}
+
+impl Bpf {
+    /// Looks at how many accepts the kernel has not handed to the programs, because another was
+    /// being dealt with on that CPU: raw tracepoints and fexit of kernels since 7.0 are preemptible.
+    pub fn look_at_skipped(&mut self) {
+        let skipped = self.accept_programs.iter().filter_map(|name| {
+            let program = self.ebpf.program(name)?;
+            descriptor_info(program.fd().ok()?, "recursion_misses:")
+        });
+        self.skipped_accepts = skipped.sum();
+    }
+}
+
+fn raise_memlock() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Without the right to raise it the load itself fails, with the kernel's own reason.
+    let _ = setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: None,
+            maximum: None,
+        },
+    );
+}
+
+/// Gives what parsing the kernel's types took back to the system.
+pub fn trim_heap() {
+    // SAFETY: `malloc_trim` may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}

@@ -1,0 +1,267 @@
+//! Reads what the programs have counted, without a system call: all of it lies in mapped memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::offset_of,
+};
+
+use raindrops_ebpf::{
+    counters::{ListenerCounters, WorkerRow},
+    histogram::{BUCKETS, Histogram, lower_bound_ns},
+    listener::{AF_UNIX, ListenerRow},
+    miss,
+};
+
+use super::{Bpf, rows};
+use crate::{
+    ids::{Inode, Monotonic, NetnsId, Pid, StartTicks},
+    snapshot::{BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, WorkerCounts, WorkerKey},
+};
+
+/// A listener's sums as they were when `changes` had this value.
+pub struct Cached {
+    changes: u64,
+    sums: ListenerCounters,
+}
+
+impl Bpf {
+    /// What has been counted until now. `listeners` names the rows that have no inode.
+    pub fn snapshot(&mut self, listeners: &BTreeMap<ListenerKey, ListenSocket>) -> BpfSnapshot {
+        let taken = Monotonic::now();
+        let mut keys = BTreeMap::new();
+        let mut counts = BTreeMap::new();
+        let mut addresses: BTreeMap<_, u32> = BTreeMap::new();
+        for (slot, row) in self.rows_in_use() {
+            let Some(key) = listener_key(&row, listeners) else {
+                continue;
+            };
+            keys.insert(slot, key);
+            if row.address.family != AF_UNIX && listeners.contains_key(&key) {
+                let address = (row.address.netns, row.address.port, row.address.address);
+                *addresses.entry((row.address.family, address)).or_default() += 1;
+            }
+            let mut here = self.counts(slot);
+            here.attributed = true;
+            merge_into(&mut counts, key, here);
+        }
+        let shared: BTreeSet<_> = addresses
+            .into_iter()
+            .filter(|(_, members)| *members > 1)
+            .map(|(key, _)| key)
+            .collect();
+        for (slot, key) in &keys {
+            let row = self.rows.read(*slot as usize);
+            let address = (row.address.netns, row.address.port, row.address.address);
+            if let Some(counts) = counts.get_mut(key)
+                && shared.contains(&(row.address.family, address))
+            {
+                counts.attributed = self.hooks.tells_members();
+                // Which member a connection came from is not known from its address.
+                counts.complete &= counts.seeded == 0;
+            }
+        }
+        BpfSnapshot {
+            taken,
+            listeners: counts,
+            workers: self.workers(&keys),
+            skipped_accepts: self.skipped_accepts,
+            misses: miss::ALL
+                .into_iter()
+                .map(|miss| (miss, self.misses.load(miss as usize, 0)))
+                .filter(|(_, count)| *count != 0)
+                .collect(),
+        }
+    }
+
+    /// One row's counts, summed over the shards.
+    pub(super) fn counts(&mut self, slot: u32) -> ListenerCounts {
+        let sums = self.sums(slot as usize);
+        ListenerCounts {
+            late_accepts: sums.late_accepts,
+            wait_unknown: sums.wait_unknown,
+            lifetime_unknown: sums.lifetime_unknown,
+            half_closed: gauge(sums.half_closed),
+            seeded: sums.seeded,
+            aborted: sums.aborted,
+            unattributed: gauge(sums.unattributed),
+            wait: sums.wait,
+            lifetime: sums.lifetime,
+            complete: self.seeding_complete,
+            seeding_complete: self.seeding_complete,
+            attributed: true,
+        }
+    }
+
+    fn sums(&mut self, slot: usize) -> &ListenerCounters {
+        let offset = offset_of!(ListenerCounters, changes);
+        let shards = slot * self.shards..(slot + 1) * self.shards;
+        let changes = shards.clone().fold(0u64, |sum, shard| {
+            sum.wrapping_add(self.counters.load(shard, offset))
+        });
+        let stale = self.cached[slot]
+            .as_ref()
+            .is_none_or(|cached| cached.changes != changes);
+        if stale {
+            let mut sums = ListenerCounters::EMPTY;
+            for shard in shards {
+                add(&mut sums, &self.counters.read(shard));
+            }
+            correct_max(&mut sums.wait);
+            correct_max(&mut sums.lifetime);
+            self.cached[slot] = Some(Box::new(Cached { changes, sums }));
+        }
+        self.cached[slot]
+            .as_ref()
+            .map_or(&ListenerCounters::EMPTY, |cached| &cached.sums)
+    }
+
+    fn workers(&self, keys: &BTreeMap<u32, ListenerKey>) -> BTreeMap<WorkerKey, WorkerCounts> {
+        let nanos_per_tick = 1_000_000_000 / self.ticks_per_second.max(1);
+        let mut workers = BTreeMap::new();
+        for index in 0..self.worker_rows.len() {
+            if self.worker_rows.load(index, offset_of!(WorkerRow, in_use)) != 1 {
+                continue;
+            }
+            let row = self.worker_rows.read(index);
+            let Some(listener) = keys.get(&row.key.slot) else {
+                continue;
+            };
+            let is_unix = self.rows.read(row.key.slot as usize).address.family == AF_UNIX;
+            let key = WorkerKey {
+                pid: Pid(row.key.pid),
+                started: StartTicks(row.key.started_ns / nanos_per_tick),
+                listener: *listener,
+            };
+            let counts = workers.entry(key).or_insert(WorkerCounts {
+                accepts: 0,
+                active: (!is_unix).then_some(0),
+                last_accept: None,
+                wait_count: 0,
+                wait_sum_ns: 0,
+                wait_max_ns: 0,
+            });
+            counts.accepts += row.accepts;
+            counts.active = counts.active.map(|active| active + gauge(row.active));
+            let last = (row.last_accept_ns != 0).then(|| Monotonic::from_nanos(row.last_accept_ns));
+            counts.last_accept = counts.last_accept.max(last);
+            counts.wait_count += row.wait_count;
+            counts.wait_sum_ns += row.wait_sum_ns;
+            counts.wait_max_ns = counts.wait_max_ns.max(row.wait_max_ns);
+        }
+        workers
+    }
+
+    /// Frees the rows of workers that are gone and have no open connection left.
+    ///
+    /// # Errors
+    /// When a map cannot be changed.
+    pub fn forget_workers(
+        &mut self,
+        is_gone: impl Fn(Pid, StartTicks) -> bool,
+    ) -> Result<(), super::BpfError> {
+        let nanos_per_tick = 1_000_000_000 / self.ticks_per_second.max(1);
+        for index in 0..self.worker_rows.len() {
+            if self.worker_rows.load(index, offset_of!(WorkerRow, in_use)) != 1 {
+                continue;
+            }
+            let row = self.worker_rows.read(index);
+            let started = StartTicks(row.key.started_ns / nanos_per_tick);
+            if row.active == 0 && is_gone(Pid(row.key.pid), started) {
+                self.free_worker_row(index)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn listener_key(
+    row: &ListenerRow,
+    listeners: &BTreeMap<ListenerKey, ListenSocket>,
+) -> Option<ListenerKey> {
+    if row.inode != 0 {
+        let netns = NetnsId(row.address.netns);
+        return Some(ListenerKey {
+            netns,
+            inode: Inode(row.inode),
+        });
+    }
+    let mut named = listeners
+        .iter()
+        .filter(|(_, socket)| rows::names(row, &socket.address));
+    named.next().map(|(key, _)| *key)
+}
+
+/// Two rows are one listener when one of them was made from an accepted unix connection.
+fn merge_into(
+    all: &mut BTreeMap<ListenerKey, ListenerCounts>,
+    key: ListenerKey,
+    more: ListenerCounts,
+) {
+    let Some(counts) = all.get_mut(&key) else {
+        all.insert(key, more);
+        return;
+    };
+    counts.late_accepts += more.late_accepts;
+    counts.wait_unknown += more.wait_unknown;
+    counts.lifetime_unknown += more.lifetime_unknown;
+    counts.half_closed += more.half_closed;
+    counts.seeded += more.seeded;
+    counts.aborted += more.aborted;
+    counts.unattributed += more.unattributed;
+    counts.complete &= more.complete;
+    counts.seeding_complete &= more.seeding_complete;
+    add_histogram(&mut counts.wait, &more.wait);
+    add_histogram(&mut counts.lifetime, &more.lifetime);
+}
+
+fn add(sums: &mut ListenerCounters, shard: &ListenerCounters) {
+    let ListenerCounters {
+        changes: _,
+        late_accepts,
+        wait_unknown,
+        lifetime_unknown,
+        half_closed,
+        seeded,
+        aborted,
+        unattributed,
+        wait,
+        lifetime,
+    } = shard;
+    for (sum, value) in [
+        (&mut sums.late_accepts, late_accepts),
+        (&mut sums.wait_unknown, wait_unknown),
+        (&mut sums.lifetime_unknown, lifetime_unknown),
+        (&mut sums.half_closed, half_closed),
+        (&mut sums.seeded, seeded),
+        (&mut sums.aborted, aborted),
+        (&mut sums.unattributed, unattributed),
+    ] {
+        *sum = sum.wrapping_add(*value);
+    }
+    add_histogram(&mut sums.wait, wait);
+    add_histogram(&mut sums.lifetime, lifetime);
+}
+
+fn add_histogram(sum: &mut Histogram, more: &Histogram) {
+    for (sum, count) in sum.buckets.iter_mut().zip(&more.buckets) {
+        *sum += count;
+    }
+    sum.sum_ns = sum.sum_ns.wrapping_add(more.sum_ns);
+    sum.max_ns = sum.max_ns.max(more.max_ns);
+}
+
+/// A maximum that was lost when two CPUs sharing a shard met is at least the lower bound of the
+/// highest bucket in use.
+fn correct_max(histogram: &mut Histogram) {
+    if let Some(highest) = (0..BUCKETS)
+        .rev()
+        .find(|index| histogram.buckets[*index] != 0)
+    {
+        histogram.max_ns = histogram.max_ns.max(lower_bound_ns(highest));
+    }
+}
+
+/// A gauge is a wrapping sum; read while it changes, it may be below zero for an instant.
+fn gauge(value: u64) -> u64 {
+    u64::try_from(value.cast_signed()).unwrap_or(0)
+}

@@ -1,0 +1,301 @@
+//! Rows of listeners: made for listeners that were there before the programs, and freed when a
+//! listener is gone and nothing refers to it any more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::offset_of,
+    net::IpAddr,
+};
+
+use raindrops_ebpf::{
+    counters::{ListenerCounters, WorkerRow},
+    listener::{
+        AF_INET, AF_INET6, AF_UNIX, AddressKey, ListenerRow, RowRef, UNIX_NAME_LEN, row_state,
+    },
+    miss::Miss,
+    names::map,
+};
+
+use super::{Bpf, BpfError, Dumps, GRACE, Wire};
+use crate::{
+    address::{Address, UnixName},
+    ids::{Inode, Monotonic, NetnsId},
+    snapshot::ListenerKey,
+};
+
+const BPF_NOEXIST: u64 = 1;
+
+impl Bpf {
+    /// Makes the rows agree with the listeners that the dumps have found.
+    ///
+    /// # Errors
+    /// When a map cannot be changed.
+    pub fn follow(&mut self, dumps: Dumps<'_>, now: Monotonic) -> Result<(), BpfError> {
+        let rows = self.rows_in_use();
+        let by_inode: BTreeMap<u64, u32> = rows
+            .iter()
+            .filter(|(_, row)| row.inode != 0 && row.state == row_state::LISTENING)
+            .map(|(slot, row)| (row.inode, *slot))
+            .collect();
+        for (key, socket) in dumps.listeners {
+            let slot = by_inode.get(&key.inode.0).copied();
+            let row = match slot.filter(|slot| self.known.contains_key(slot)) {
+                Some(slot) => Some(RowRef {
+                    slot,
+                    generation: rows[&slot].generation,
+                }),
+                None => self.make_row(*key, &socket.address, now)?,
+            };
+            if let Some(row) = row {
+                self.point_to(row, address_key(*key, &socket.address));
+            }
+        }
+        let inodes: BTreeSet<u64> = dumps.listeners.keys().map(|key| key.inode.0).collect();
+        self.rowless.retain(|inode| inodes.contains(inode));
+        self.retire(&rows, dumps, now)
+    }
+
+    /// Slot and description of every row that is not free.
+    pub(super) fn rows_in_use(&self) -> BTreeMap<u32, ListenerRow> {
+        (0..self.rows.len())
+            .map(|slot| (slot as u32, self.rows.read(slot)))
+            .filter(|(_, row)| row.state != row_state::FREE)
+            .collect()
+    }
+
+    /// Lets an address lead to a row, unless it leads to another member of the group already: one
+    /// of them is enough, but when that one closes another must take its place.
+    fn point_to(&mut self, row: RowRef, address: AddressKey) {
+        if address.family != AF_UNIX {
+            let _ = self
+                .by_address
+                .insert(Wire(address), Wire(row), BPF_NOEXIST);
+        }
+    }
+
+    /// `None` when there is no room, which is counted once for each listener.
+    fn make_row(
+        &mut self,
+        key: ListenerKey,
+        address: &Address,
+        now: Monotonic,
+    ) -> Result<Option<RowRef>, BpfError> {
+        let inode = key.inode.0;
+        let address_key = address_key(key, address);
+        let row = match self.listeners.get(&inode, 0) {
+            Ok(Wire(row)) => row,
+            Err(_) => {
+                let Ok(slot) = self.free_rows.pop(0) else {
+                    if self.rowless.insert(inode) {
+                        self.misses.add(Miss::ListenersFull as usize, 0, 1);
+                    }
+                    return Ok(None);
+                };
+                let row = RowRef {
+                    slot,
+                    generation: self.rows.read(slot as usize).generation,
+                };
+                self.rows.write(
+                    slot as usize,
+                    &description(inode, row, address_key, address),
+                );
+                let made = self.listeners.insert(inode, Wire(row), BPF_NOEXIST);
+                if made.is_err() {
+                    let free = ListenerRow {
+                        generation: row.generation,
+                        ..ListenerRow::FREE
+                    };
+                    self.rows.write(slot as usize, &free);
+                    let freed = self.free_rows.push(slot, 0);
+                    freed.map_err(BpfError::map(map::FREE_LISTENER_ROWS))?;
+                    return Ok(None);
+                }
+                row
+            }
+        };
+        self.known.entry(row.slot).or_insert(now);
+        Ok(Some(row))
+    }
+
+    /// Frees the rows of listeners that are gone, when nothing refers to them any more.
+    fn retire(
+        &mut self,
+        rows: &BTreeMap<u32, ListenerRow>,
+        dumps: Dumps<'_>,
+        now: Monotonic,
+    ) -> Result<(), BpfError> {
+        for (slot, description) in rows {
+            let row = RowRef {
+                slot: *slot,
+                generation: description.generation,
+            };
+            let seen = *self.known.entry(*slot).or_insert(now);
+            if description.state == row_state::CLOSED {
+                if now.since(seen) >= GRACE && self.is_idle(*slot, description) {
+                    self.free(row, description)?;
+                }
+                continue;
+            }
+            let key = ListenerKey {
+                netns: NetnsId(description.address.netns),
+                inode: Inode(description.inode),
+            };
+            let taken = if description.address.family == AF_UNIX {
+                dumps.unix
+            } else {
+                dumps.tcp
+            };
+            // A dump says nothing of a listener that came after it.
+            let is_judged = taken.is_some_and(|taken| taken > seen);
+            let is_there = dumps.listeners.contains_key(&key)
+                || description.inode == 0
+                    && dumps
+                        .listeners
+                        .values()
+                        .any(|socket| names(description, &socket.address));
+            if is_judged && !is_there {
+                // Its end was not seen by the programs: nothing tells them of a unix listener's.
+                let closed = ListenerRow {
+                    state: row_state::CLOSED,
+                    ..*description
+                };
+                self.rows.write(*slot as usize, &closed);
+                self.known.insert(*slot, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no connection refers to a row any more.
+    fn is_idle(&mut self, slot: u32, description: &ListenerRow) -> bool {
+        if description.address.family == AF_UNIX {
+            return true;
+        }
+        let counts = self.counts(slot);
+        counts.active() == 0 && counts.half_closed == 0
+    }
+
+    fn free(&mut self, row: RowRef, description: &ListenerRow) -> Result<(), BpfError> {
+        let inode = description.inode;
+        if self
+            .listeners
+            .get(&inode, 0)
+            .is_ok_and(|there| there.0 == row)
+        {
+            let _ = self.listeners.remove(&inode);
+        }
+        let address = Wire(description.address);
+        if self
+            .by_address
+            .get(&address, 0)
+            .is_ok_and(|there| there.0 == row)
+        {
+            let _ = self.by_address.remove(&address);
+        }
+        // The new generation first: whatever still refers to the row is turned away from now on.
+        let generation = row.generation.wrapping_add(1);
+        let slot = row.slot as usize;
+        self.rows.write(
+            slot,
+            &ListenerRow {
+                generation,
+                ..ListenerRow::FREE
+            },
+        );
+        for shard in 0..self.shards {
+            self.counters
+                .write(slot * self.shards + shard, &ListenerCounters::EMPTY);
+        }
+        self.cached[slot] = None;
+        for index in 0..self.worker_rows.len() {
+            if self.worker_rows.load(index, offset_of!(WorkerRow, in_use)) == 1
+                && self.worker_rows.read(index).key.slot == row.slot
+            {
+                self.free_worker_row(index)?;
+            }
+        }
+        self.known.remove(&row.slot);
+        self.free_rows
+            .push(row.slot, 0)
+            .map_err(BpfError::map(map::FREE_LISTENER_ROWS))
+    }
+
+    pub(super) fn free_worker_row(&mut self, index: usize) -> Result<(), BpfError> {
+        let row = self.worker_rows.read(index);
+        let _ = self.workers.remove(&Wire(row.key));
+        self.worker_rows.write(index, &WorkerRow::EMPTY);
+        self.free_worker_rows
+            .push(index as u32, 0)
+            .map_err(BpfError::map(map::FREE_WORKER_ROWS))
+    }
+}
+
+/// Whether a row that was made from an accepted unix connection is this listener's.
+pub(super) fn names(description: &ListenerRow, address: &Address) -> bool {
+    matches!(address, Address::Unix(name) if *name == unix_name(description))
+}
+
+fn unix_name(description: &ListenerRow) -> UnixName {
+    let length = (description.unix_name_len as usize).min(UNIX_NAME_LEN);
+    UnixName::from_sun_path(&description.unix_name[..length])
+}
+
+fn description(inode: u64, row: RowRef, key: AddressKey, address: &Address) -> ListenerRow {
+    let mut unix_name = [0; UNIX_NAME_LEN];
+    let mut unix_name_len = 0;
+    if let Address::Unix(name) = address {
+        let (start, bytes): (usize, &[u8]) = match name {
+            UnixName::Path(path) => (0, path),
+            UnixName::Abstract(name) => (1, name),
+            UnixName::Unnamed => (0, &[]),
+        };
+        let bytes = &bytes[..bytes.len().min(UNIX_NAME_LEN - start)];
+        unix_name[start..start + bytes.len()].copy_from_slice(bytes);
+        unix_name_len = if bytes.is_empty() {
+            0
+        } else {
+            (start + bytes.len()) as u32
+        };
+    }
+    ListenerRow {
+        inode,
+        generation: row.generation,
+        state: row_state::LISTENING,
+        address: key,
+        unix_name_len,
+        unix_name,
+    }
+}
+
+/// The address of a listener as the programs see it.
+pub(super) fn address_key(key: ListenerKey, address: &Address) -> AddressKey {
+    let netns = key.netns.0;
+    match address {
+        Address::Tcp { ip, port } => {
+            let (family, address) = ip_bytes(*ip);
+            AddressKey {
+                netns,
+                family,
+                port: *port,
+                address,
+            }
+        }
+        Address::Unix(_) => AddressKey {
+            netns,
+            family: AF_UNIX,
+            port: 0,
+            address: [0; 16],
+        },
+    }
+}
+
+/// Family and bytes of an address as the programs keep them.
+pub(super) fn ip_bytes(ip: IpAddr) -> (u16, [u8; 16]) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            (AF_INET, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        }
+        IpAddr::V6(ip) => (AF_INET6, ip.octets()),
+    }
+}

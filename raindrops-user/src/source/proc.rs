@@ -1,0 +1,278 @@
+//! Which processes hold listening sockets, and who their parents are: reads `/proc`.
+//!
+//! Separate from the other sources because reading another process can hang: the kernel takes that
+//! process's memory lock and faults in its pages. [`ProcThread`] therefore reads on a thread of its
+//! own, and the rest of the program uses what it found last. Parsers take bytes, readers take a
+//! root path; nothing here decides which process is a worker (that is [`crate::view::servers`]),
+//! and nothing here writes or signals.
+
+mod cgroup;
+#[cfg(test)]
+mod fake;
+mod files;
+mod pace;
+mod refresh;
+mod stat;
+mod thread;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::MaybeUninit,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use self::{
+    files::{Absent, Dir, Entries},
+    watch::Watch,
+};
+pub use self::{
+    refresh::{Live, Refresh},
+    thread::ProcThread,
+};
+use crate::{
+    ids::{Inode, Monotonic, Pid},
+    snapshot::{ProcSnapshot, Process},
+};
+
+/// Processes looked at in one scan.
+const MOST_SCANNED: usize = 1 << 17;
+/// Processes in one snapshot.
+const MOST_KEPT: usize = 1 << 14;
+/// A worker's master is its parent, or its grandparent (puma's fork_worker); the rest is room.
+const ANCESTORS: usize = 4;
+/// Bytes of a command line.
+const TITLE: usize = 4096;
+/// `NSpid` comes after the list of groups, which can be long.
+const STATUS: usize = 16 * 1024;
+const CGROUP: usize = 16 * 1024;
+/// `btime` comes after one number for each interrupt.
+const KERNEL_STAT: usize = 1 << 20;
+
+/// Reads processes under a root directory, `/proc` in production.
+pub struct ProcReader {
+    root: PathBuf,
+    watch: Arc<Watch>,
+    /// What the last scan looked for and found.
+    listeners: BTreeSet<Inode>,
+    known: BTreeMap<Pid, Process>,
+    /// Children of known processes that hold nothing of interest.
+    strangers: BTreeSet<Pid>,
+    entries: Box<Entries>,
+}
+
+impl std::fmt::Debug for ProcReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcReader")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a first look at one process told.
+enum Look {
+    Gone,
+    /// Of no interest.
+    Stranger,
+    Unreadable {
+        parent: Option<Pid>,
+    },
+    Kept(Box<Process>),
+}
+
+impl ProcReader {
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self::watched(root, Arc::default())
+    }
+
+    fn watched(root: PathBuf, watch: Arc<Watch>) -> Self {
+        Self {
+            root,
+            watch,
+            listeners: BTreeSet::new(),
+            known: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            entries: Box::new([MaybeUninit::uninit(); _]),
+        }
+    }
+
+    /// Looks at the descriptors of every process. The snapshot has those that hold one of
+    /// `listeners`, those in `extra`, their ancestors, and children of holders whose own
+    /// descriptors we may not read.
+    pub fn scan(&mut self, listeners: &BTreeSet<Inode>, extra: &BTreeSet<Pid>) -> ProcSnapshot {
+        let mut snapshot = ProcSnapshot {
+            taken: Monotonic::now(),
+            processes: BTreeMap::new(),
+            unreadable: 0,
+            quarantined: self.watch.quarantined(),
+            ticks_per_second: rustix::param::clock_ticks_per_second(),
+            boot_time: 0,
+        };
+        self.listeners.clone_from(listeners);
+        self.strangers.clear();
+        let Ok(root) = Dir::open(&self.root) else {
+            snapshot.unreadable = 1;
+            self.known.clear();
+            return snapshot;
+        };
+        snapshot.boot_time = root
+            .file(c"stat", KERNEL_STAT)
+            .ok()
+            .and_then(|bytes| stat::boot_time(&bytes))
+            .unwrap_or(0);
+
+        let mut closed = BTreeMap::new();
+        for pid in root.numbers(&mut self.entries, MOST_SCANNED) {
+            if self.watch.stopped() || snapshot.processes.len() >= MOST_KEPT {
+                break;
+            }
+            if snapshot.quarantined.contains(&pid) {
+                snapshot.processes.extend(self.known.remove_entry(&pid));
+                continue;
+            }
+            match self.timed(pid, |reader| reader.look(&root, pid, extra.contains(&pid))) {
+                Look::Gone | Look::Stranger => {}
+                Look::Kept(process) => {
+                    if process.listeners.is_none() {
+                        closed.insert(pid, Some(process.parent));
+                    }
+                    snapshot.processes.insert(pid, *process);
+                }
+                Look::Unreadable { parent } => {
+                    closed.insert(pid, parent);
+                }
+            }
+        }
+        self.add_ancestors(&root, &closed, &mut snapshot);
+        self.add_closed_children(&root, &closed, &mut snapshot);
+        snapshot.unreadable = closed.len();
+        snapshot.quarantined = self.watch.quarantined();
+        self.known.clone_from(&snapshot.processes);
+        snapshot
+    }
+
+    fn look(&mut self, root: &Dir, pid: Pid, wanted: bool) -> Look {
+        let Ok(dir) = root.process(pid) else {
+            return Look::Gone;
+        };
+        let held = match dir.sockets(&mut self.entries, &self.listeners, &self.watch) {
+            Ok(held) if held.is_empty() && !wanted => return Look::Stranger,
+            Ok(held) => Some(held),
+            Err(Absent::Gone) => return Look::Gone,
+            Err(Absent::Unreadable) if wanted => None,
+            Err(Absent::Unreadable) => {
+                return match stat_of(&dir) {
+                    // What has ended holds nothing, whoever may look.
+                    Some(stat) if stat.state != 'Z' => Look::Unreadable {
+                        parent: Some(stat.parent),
+                    },
+                    Some(_) => Look::Stranger,
+                    None => Look::Gone,
+                };
+            }
+        };
+        process_of(&dir, held).map_or(Look::Gone, |process| Look::Kept(Box::new(process)))
+    }
+
+    /// The parents of workers, also those that hold nothing themselves. Pid 1 is added only where
+    /// it is a holder.
+    fn add_ancestors(
+        &mut self,
+        root: &Dir,
+        closed: &BTreeMap<Pid, Option<Pid>>,
+        snapshot: &mut ProcSnapshot,
+    ) {
+        let mut parents: BTreeSet<Pid> = snapshot.processes.values().map(|p| p.parent).collect();
+        for _ in 0..ANCESTORS {
+            let mut next = BTreeSet::new();
+            for pid in parents {
+                if pid <= Pid(1)
+                    || snapshot.processes.contains_key(&pid)
+                    || snapshot.quarantined.contains(&pid)
+                    || snapshot.processes.len() >= MOST_KEPT
+                {
+                    continue;
+                }
+                let held = (!closed.contains_key(&pid)).then(BTreeSet::new);
+                if let Some(process) = self.details(root, pid, held) {
+                    next.insert(process.parent);
+                    snapshot.processes.insert(pid, process);
+                }
+            }
+            parents = next;
+        }
+    }
+
+    /// Workers that changed their user, seen from their master.
+    fn add_closed_children(
+        &mut self,
+        root: &Dir,
+        closed: &BTreeMap<Pid, Option<Pid>>,
+        snapshot: &mut ProcSnapshot,
+    ) {
+        for (&pid, parent) in closed {
+            let of_holder = parent
+                .and_then(|parent| snapshot.processes.get(&parent))
+                .and_then(|parent| parent.listeners.as_ref())
+                .is_some_and(|held| !held.is_empty());
+            if of_holder
+                && !snapshot.processes.contains_key(&pid)
+                && snapshot.processes.len() < MOST_KEPT
+                && let Some(process) = self.details(root, pid, None)
+            {
+                snapshot.processes.insert(pid, process);
+            }
+        }
+    }
+
+    fn details(&mut self, root: &Dir, pid: Pid, held: Option<BTreeSet<Inode>>) -> Option<Process> {
+        self.timed(pid, |_| process_of(&root.process(pid).ok()?, held))
+    }
+
+    /// Reads one process; one that takes too long is left alone for a while.
+    fn timed<T>(&mut self, pid: Pid, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.watch.begin(pid);
+        let result = read(self);
+        self.watch.end();
+        result
+    }
+}
+
+fn stat_of(dir: &Dir) -> Option<stat::Stat> {
+    stat::stat(&dir.file(c"stat", 4096).ok()?)
+}
+
+fn title_of(dir: &Dir) -> Option<Vec<u8>> {
+    dir.file(c"cmdline", TITLE).ok().map(stat::title)
+}
+
+/// `None` when the process has ended.
+fn process_of(dir: &Dir, listeners: Option<BTreeSet<Inode>>) -> Option<Process> {
+    let stat = stat_of(dir)?;
+    let status = dir
+        .file(c"status", STATUS)
+        .map(|bytes| stat::status(&bytes))
+        .unwrap_or_default();
+    let owner = dir
+        .file(c"cgroup", CGROUP)
+        .map(|bytes| cgroup::owner(&bytes))
+        .unwrap_or_default();
+    Some(Process {
+        parent: stat.parent,
+        started: stat.started,
+        ns_pid: status.ns_pid,
+        comm: stat.comm,
+        title: title_of(dir),
+        uid: status.uid,
+        threads: stat.threads,
+        state: stat.state,
+        unit: owner.unit,
+        container: owner.container,
+        listeners,
+    })
+}
+
+#[cfg(test)]
+mod tests;

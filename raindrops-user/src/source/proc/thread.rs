@@ -1,0 +1,269 @@
+//! The thread that reads `/proc`, so that nobody else waits for a process that hangs.
+//!
+//! Apart from the reader because it knows time and threads and nothing of processes. A thread that
+//! is stuck in one process is left behind and replaced: it cannot be interrupted, but the rest of
+//! the host is still worth reading.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{
+    ProcReader,
+    pace::{Pace, Step},
+    watch::{Quarantine, Watch, lock, quarantine},
+};
+use crate::{
+    ids::{Inode, Monotonic, Pid},
+    snapshot::ProcSnapshot,
+};
+
+/// How long one process may take before its thread is left behind.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Threads left behind at one time; after that the source stays busy.
+const LEFT_BEHIND: usize = 4;
+/// How long a drop waits.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// Reads processes on a thread of its own.
+#[derive(Debug)]
+pub struct ProcThread {
+    root: PathBuf,
+    shared: Arc<Shared>,
+    quarantine: Quarantine,
+    reading: Reading,
+    left_behind: Vec<(Pid, Reading)>,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct Reading {
+    watch: Arc<Watch>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A new request, a new snapshot, or the end.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    request: Option<Arc<Request>>,
+    latest: Option<Arc<ProcSnapshot>>,
+    busy: Option<Monotonic>,
+}
+
+#[derive(Debug, Default)]
+struct Request {
+    listeners: BTreeSet<Inode>,
+    extra: BTreeSet<Pid>,
+}
+
+impl Request {
+    /// What disappeared needs no scan, nor does an extra process that is known anyway.
+    fn within(&self, scanned: &Self, latest: Option<&ProcSnapshot>) -> bool {
+        let known = |pid: &Pid| {
+            scanned.extra.contains(pid)
+                || latest.is_some_and(|latest| latest.processes.contains_key(pid))
+        };
+        self.listeners.is_subset(&scanned.listeners) && self.extra.iter().all(known)
+    }
+}
+
+impl ProcThread {
+    pub fn start(root: PathBuf) -> io::Result<Self> {
+        let shared = Arc::default();
+        let quarantine = Quarantine::default();
+        let reading = Reading::start(&root, &shared, &quarantine)?;
+        Ok(Self {
+            root,
+            shared,
+            quarantine,
+            reading,
+            left_behind: Vec::new(),
+            patience: PATIENCE,
+        })
+    }
+
+    /// Says what to look for from now on; the latest request wins. Call it on every tick: it also
+    /// replaces a thread that hangs.
+    pub fn request(&mut self, listeners: BTreeSet<Inode>, extra: BTreeSet<Pid>) {
+        self.replace_hung();
+        let request = Request { listeners, extra };
+        let mut state = lock(&self.shared.state);
+        let news = state
+            .request
+            .as_ref()
+            .is_none_or(|old| !request.within(old, None));
+        state.request = Some(Arc::new(request));
+        drop(state);
+        if news {
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// The last finished snapshot.
+    #[must_use]
+    pub fn latest(&self) -> Option<Arc<ProcSnapshot>> {
+        lock(&self.shared.state).latest.clone()
+    }
+
+    /// Since when the thread reads what it is reading now.
+    #[must_use]
+    pub fn busy_since(&self) -> Option<Monotonic> {
+        lock(&self.shared.state).busy
+    }
+
+    /// The first snapshot after a request, or `None` when `timeout` passes before it is there.
+    #[must_use]
+    pub fn wait_for_first(&self, timeout: Duration) -> Option<Arc<ProcSnapshot>> {
+        let state = lock(&self.shared.state);
+        let (state, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(state, timeout, |state| state.latest.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.latest.clone()
+    }
+
+    fn replace_hung(&mut self) {
+        self.left_behind.retain(|(pid, reading)| {
+            let hangs = !reading.thread.is_finished();
+            if hangs {
+                quarantine(&self.quarantine, *pid);
+            }
+            hangs
+        });
+        let Some(pid) = self.reading.watch.stuck(Monotonic::now(), self.patience) else {
+            return;
+        };
+        if self.left_behind.len() >= LEFT_BEHIND {
+            return;
+        }
+        quarantine(&self.quarantine, pid);
+        // Where no thread can be made the old one stays: the source is seen to be busy.
+        if let Ok(new) = Reading::start(&self.root, &self.shared, &self.quarantine) {
+            let old = std::mem::replace(&mut self.reading, new);
+            old.watch.stop();
+            self.left_behind.push((pid, old));
+        }
+    }
+}
+
+impl Drop for ProcThread {
+    fn drop(&mut self) {
+        self.reading.watch.stop();
+        // Taken so that the thread is either before its look at the stop, or asleep.
+        drop(lock(&self.shared.state));
+        self.shared.changed.notify_all();
+        let began = Instant::now();
+        while !self.reading.thread.is_finished() && began.elapsed() < MOMENT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Reading {
+    fn start(
+        root: &std::path::Path,
+        shared: &Arc<Shared>,
+        quarantine: &Quarantine,
+    ) -> io::Result<Self> {
+        let watch = Arc::new(Watch::new(Arc::clone(quarantine)));
+        let mut reader = ProcReader::watched(root.to_owned(), Arc::clone(&watch));
+        if let Some(latest) = &lock(&shared.state).latest {
+            reader.known.clone_from(&latest.processes);
+        }
+        let shared = Arc::clone(shared);
+        let thread = Builder::new()
+            .name("raindrops-proc".into())
+            .spawn(move || shared.read(reader))?;
+        Ok(Self { watch, thread })
+    }
+}
+
+impl Shared {
+    fn read(&self, mut reader: ProcReader) {
+        let watch = Arc::clone(&reader.watch);
+        let mut pace = Pace::default();
+        let mut scanned = Arc::<Request>::default();
+        let mut stale = false;
+        loop {
+            let (step, request) = {
+                let mut state = lock(&self.state);
+                let next = loop {
+                    if watch.stopped() {
+                        return;
+                    }
+                    let wait = match &state.request {
+                        None => Duration::MAX,
+                        Some(request) => {
+                            let latest = state.latest.as_deref();
+                            let asked = stale || !request.within(&scanned, latest);
+                            match pace.step(Monotonic::now(), asked) {
+                                Step::Wait(time) => time,
+                                step => break (step, Arc::clone(request)),
+                            }
+                        }
+                    };
+                    state = self
+                        .changed
+                        .wait_timeout(state, wait)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                };
+                state.busy = Some(Monotonic::now());
+                next
+            };
+
+            let began = processor_time();
+            let known = lock(&self.state).latest.clone();
+            let snapshot = match (step, known) {
+                (Step::Refresh, Some(known)) => {
+                    let refresh = reader.refresh(&known);
+                    pace.refreshed(Monotonic::now(), processor_time().saturating_sub(began));
+                    stale |= refresh.needs_scan();
+                    refresh.applied_to(&known)
+                }
+                _ => {
+                    let snapshot = reader.scan(&request.listeners, &request.extra);
+                    pace.scanned(Monotonic::now(), processor_time().saturating_sub(began));
+                    scanned = request;
+                    stale = false;
+                    snapshot
+                }
+            };
+
+            let mut state = lock(&self.state);
+            // What a stopped reader found is cut short, and another thread may be at work.
+            if watch.stopped() {
+                return;
+            }
+            state.latest = Some(Arc::new(snapshot));
+            state.busy = None;
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! The view: all of it, at one instant, in the shape that is published.
+//!
+//! Field names are public. A field whose value is unknown is absent; `null` says that there is
+//! none. This module holds the data only; [`merge`] makes it.
+
+pub mod durations;
+pub mod merge;
+pub mod recent;
+pub mod servers;
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::Fact;
+
+/// Name and version of the shape.
+pub const SCHEMA: &str = "raindrops.view/1";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    pub schema: String,
+    pub host: Host,
+    #[serde(with = "rfc3339")]
+    pub taken_at: SystemTime,
+    /// `CLOCK_MONOTONIC` at `taken_at`.
+    pub monotonic_ns: u64,
+    /// Since when totals count.
+    #[serde(with = "rfc3339")]
+    pub since: SystemTime,
+    pub sources: Vec<Source>,
+    pub listeners: Vec<Listener>,
+    pub groups: Vec<Group>,
+    pub workers: Vec<Worker>,
+    pub servers: Vec<Server>,
+    pub gaps: Vec<Gap>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub name: String,
+    pub kernel: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    pub cpus: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceState {
+    On,
+    /// Works, but not fully: the reason says what is missing.
+    Degraded,
+    Off,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// `bpf`, `sock_diag`, `proc`.
+    pub name: String,
+    pub state: SourceState,
+    /// Which hook or way serves which part.
+    pub detail: std::collections::BTreeMap<String, String>,
+    /// Why it is not on; `null` when it is.
+    pub reason: Option<String>,
+    /// What would turn it on, where something would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+    /// Age of its figures; absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// `NETNS:COOKIE`; lives as long as the socket.
+    pub id: String,
+    pub protocol: String,
+    pub address: String,
+    pub netns: Netns,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+    pub inode: u64,
+    /// Id of the group of SO_REUSEPORT listeners that it belongs to.
+    pub group: Option<String>,
+    #[serde(default, skip_serializing_if = "Fact::is_unknown")]
+    pub server: Fact<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Vec<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders: Option<Vec<u32>>,
+    pub queue: Queue,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
+    pub recent: Recent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netns {
+    pub inode: u32,
+    #[serde(default, skip_serializing_if = "Fact::is_unknown")]
+    pub name: Fact<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitFrom {
+    /// The application's `listen()` backlog, below somaxconn.
+    App,
+    /// The limit equals net.core.somaxconn, which cuts off larger backlogs.
+    AtSomaxconn,
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Queue {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    pub limit_from: LimitFrom,
+    /// Longest queue seen since the start or the last reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<u32>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub peak_at: Option<SystemTime>,
+    /// Handshake segments dropped because this queue was full, since `since`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflows: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflows_exact: Option<bool>,
+    /// All of sk_drops since the listener was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops: Option<u64>,
+    /// TCP_DEFER_ACCEPT: `true` where drops rise without overflows.
+    pub defer_accept: Option<bool>,
+    pub source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Connections {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half_closed: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeded: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_accepts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes: Option<u64>,
+    /// Connections that ended in the queue, before anybody accepted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Durations>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_unknown: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Durations>,
+    /// Nothing is missing: connections older than the daemon were all learnt.
+    pub complete: bool,
+    /// `bpf`, or `unix_diag` where only `active` is known.
+    pub source: String,
+    /// Age of `active` of a unix listener, which is read at most once a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_age_ms: Option<u64>,
+}
+
+/// Durations in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Durations {
+    pub count: u64,
+    pub sum_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p90_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_us: Option<u64>,
+    /// Upper bound in microseconds (`null`: above the last) and count; only when asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<Vec<(Option<f64>, u64)>>,
+}
+
+/// What happened in the last seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recent {
+    pub over_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepts_per_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflows_per_s: Option<f64>,
+    /// In the last `overflows_over_ms`: they are counted apart from accepts, so the window is not
+    /// `over_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflows: Option<u64>,
+    #[serde(default)]
+    pub overflows_over_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<RecentDurations>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentDurations {
+    pub count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_us: Option<u64>,
+}
+
+/// SO_REUSEPORT listeners on one address, summed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    pub id: String,
+    pub address: String,
+    pub members: Vec<String>,
+    pub queue: Queue,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    pub pid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_pid: Option<u32>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub started_at: Option<SystemTime>,
+    pub comm: String,
+    /// Process title where it has a known server's form, else the comm.
+    pub title: String,
+    #[serde(default, skip_serializing_if = "Fact::is_unknown")]
+    pub server: Fact<String>,
+    /// The server's own number of this worker.
+    pub index: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Fact::is_unknown")]
+    pub unit: Fact<String>,
+    #[serde(default, skip_serializing_if = "Fact::is_unknown")]
+    pub container: Fact<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_accept_age_us: Option<u64>,
+    pub listeners: Vec<WorkerListener>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WorkerWait>,
+}
+
+/// A worker's part of one listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerListener {
+    pub id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<u64>,
+    /// Part of the listener's accepts; absent while there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerWait {
+    pub count: u64,
+    pub sum_us: u64,
+    pub max_us: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// `KIND:PID` of the master, or of the only process.
+    pub id: String,
+    pub kind: String,
+    pub master: Option<u32>,
+    pub title: String,
+    pub workers: Vec<u32>,
+}
+
+/// A number that is missing or cannot be trusted, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    pub what: String,
+    pub text: String,
+    pub count: u64,
+    pub hint: String,
+}
+
+/// Times as RFC 3339 in UTC with milliseconds.
+pub(crate) mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+    }
+}
+
+pub(crate) mod rfc3339_option {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => super::rfc3339::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        Option::<std::borrow::Cow<str>>::deserialize(deserializer)?
+            .map(|text| humantime::parse_rfc3339(&text).map_err(D::Error::custom))
+            .transpose()
+    }
+}

@@ -1,0 +1,301 @@
+//! Makes one view of what the sources saw. Pure: no I/O, no clock.
+//!
+//! sock_diag says which listeners exist and how full they are; the others add to that. A group
+//! whose source is off is absent.
+
+mod connections;
+mod gaps;
+mod groups;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
+
+use self::{connections::connections, groups::groups, workers::workers};
+use super::{
+    Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Source, View,
+    durations::recent,
+    recent::{Marks, WINDOW},
+    servers::{Ownership, Servers},
+};
+use crate::{
+    address::Address,
+    fact::Fact,
+    ids::{Monotonic, NetnsId, Pid},
+    queue::{Ledger, QueueHistory},
+    snapshot::{
+        BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, ProcSnapshot, QueueSnapshot,
+        QueueSource, UnixActiveSnapshot,
+    },
+};
+
+/// Everything that a view is made of.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    pub host: &'a Host,
+    pub sources: Vec<Source>,
+    pub gaps: Vec<Gap>,
+    pub now: Monotonic,
+    pub wall: SystemTime,
+    /// Since when totals count.
+    pub since: SystemTime,
+    pub tcp: Option<&'a QueueSnapshot>,
+    pub unix: Option<&'a QueueSnapshot>,
+    pub unix_active: Option<&'a UnixActiveSnapshot>,
+    /// `None` when there was only one reading: then there are no peaks and no overflows.
+    pub ledger: Option<&'a Ledger>,
+    pub somaxconn: Option<u32>,
+    pub bpf: Option<&'a BpfSnapshot>,
+    pub marks: &'a Marks,
+    pub proc: Option<&'a ProcSnapshot>,
+    /// Who serves what, as [`super::servers::classify`] tells from `proc`.
+    pub servers: Option<&'a Servers>,
+}
+
+/// A listener with what each source says of it.
+struct Row<'a> {
+    key: ListenerKey,
+    socket: &'a ListenSocket,
+    source: QueueSource,
+    counts: Option<&'a ListenerCounts>,
+    ownership: Option<&'a Ownership>,
+    /// Who serves it; `None` when not known.
+    workers: Option<BTreeSet<Pid>>,
+}
+
+/// Merges the sources into one view.
+#[must_use]
+pub fn merge(inputs: Inputs<'_>) -> View {
+    let rows = rows(&inputs);
+    let ids: BTreeMap<ListenerKey, String> = rows
+        .iter()
+        .map(|row| (row.key, listener_id(row.key, row.socket)))
+        .collect();
+    let groups = groups(&inputs, &rows, &ids);
+    let group_of: BTreeMap<&String, &String> = groups
+        .iter()
+        .flat_map(|group| group.members.iter().map(|member| (member, &group.id)))
+        .collect();
+    let listeners = rows
+        .iter()
+        .map(|row| {
+            let id = ids[&row.key].clone();
+            let group = group_of.get(&id).map(|id| (*id).clone());
+            listener(&inputs, row, id, group)
+        })
+        .collect();
+    let workers = workers(&inputs, &rows, &ids);
+    let mut gaps = inputs.gaps;
+    gaps.extend(inputs.bpf.into_iter().flat_map(gaps::missed));
+    gaps.extend(inputs.bpf.and_then(gaps::skipped));
+    View {
+        schema: SCHEMA.to_owned(),
+        host: inputs.host.clone(),
+        taken_at: inputs.wall,
+        monotonic_ns: inputs.now.as_nanos(),
+        since: inputs.since,
+        sources: inputs.sources,
+        listeners,
+        groups,
+        workers,
+        servers: inputs
+            .servers
+            .map(|servers| servers.servers.clone())
+            .unwrap_or_default(),
+        gaps,
+    }
+}
+
+/// Listeners in the order of their protocol, address and identity.
+fn rows<'a>(inputs: &Inputs<'a>) -> Vec<Row<'a>> {
+    let mut sockets: Vec<(ListenerKey, &ListenSocket, QueueSource)> = [inputs.tcp, inputs.unix]
+        .into_iter()
+        .flatten()
+        .flat_map(|snapshot| {
+            let source = snapshot.source;
+            snapshot
+                .listeners
+                .iter()
+                .map(move |(key, socket)| (*key, socket, source))
+        })
+        .collect();
+    sockets.sort_by(|(a_key, a, _), (b_key, b, _)| (&a.address, a_key).cmp(&(&b.address, b_key)));
+    let groups = Groups::of(inputs, &sockets);
+    sockets
+        .iter()
+        .map(|(key, socket, source)| {
+            let ownership = inputs
+                .servers
+                .and_then(|servers| servers.listeners.get(&key.inode));
+            let holders = ownership.and_then(|ownership| ownership.workers.as_ref());
+            Row {
+                key: *key,
+                socket,
+                source: *source,
+                counts: inputs.bpf.and_then(|bpf| bpf.listeners.get(key)),
+                ownership,
+                workers: holders.map(|holders| groups.serving(*key, &socket.address, holders)),
+            }
+        })
+        .collect()
+}
+
+/// Who accepted from which of the listeners that share an address.
+struct Groups<'a> {
+    accepted: BTreeMap<(NetnsId, &'a Address), BTreeMap<ListenerKey, BTreeSet<Pid>>>,
+}
+
+impl<'a> Groups<'a> {
+    fn of(inputs: &Inputs<'a>, sockets: &[(ListenerKey, &'a ListenSocket, QueueSource)]) -> Self {
+        let mut accepted: BTreeMap<_, BTreeMap<ListenerKey, BTreeSet<Pid>>> = BTreeMap::new();
+        for (key, socket, _) in sockets {
+            let members = accepted.entry((key.netns, &socket.address)).or_default();
+            members.insert(*key, BTreeSet::new());
+        }
+        accepted.retain(|_, members| members.len() > 1);
+        for (worker, counts) in inputs.bpf.into_iter().flat_map(|bpf| &bpf.workers) {
+            let member = accepted
+                .values_mut()
+                .find_map(|members| members.get_mut(&worker.listener));
+            if let Some(pids) = member.filter(|_| counts.accepts > 0) {
+                pids.insert(worker.pid);
+            }
+        }
+        Self { accepted }
+    }
+
+    /// Workers of a listener out of those that hold it. Those of a group usually hold every member
+    /// and serve one, so a worker that has accepted from other members only is not this one's.
+    fn serving(
+        &self,
+        key: ListenerKey,
+        address: &Address,
+        holders: &BTreeSet<Pid>,
+    ) -> BTreeSet<Pid> {
+        let Some(members) = self.accepted.get(&(key.netns, address)) else {
+            return holders.clone();
+        };
+        let serves = |pid: &&Pid| {
+            members[&key].contains(pid) || !members.values().any(|pids| pids.contains(pid))
+        };
+        holders.iter().filter(serves).copied().collect()
+    }
+}
+
+fn listener_id(key: ListenerKey, socket: &ListenSocket) -> String {
+    match socket.cookie {
+        Some(cookie) => format!("{}:{cookie}", key.netns),
+        None => format!("{}:inode-{}", key.netns, key.inode),
+    }
+}
+
+fn listener(inputs: &Inputs<'_>, row: &Row<'_>, id: String, group: Option<String>) -> Listener {
+    let owners = row.ownership;
+    let history = inputs.ledger.and_then(|ledger| ledger.get(&row.key));
+    Listener {
+        id,
+        protocol: row.socket.address.protocol().to_owned(),
+        address: row.socket.address.to_string(),
+        netns: Netns {
+            inode: row.key.netns.0,
+            name: Fact::Unknown,
+        },
+        cookie: row.socket.cookie.map(|cookie| cookie.to_string()),
+        inode: row.key.inode.0,
+        group,
+        server: owners.map_or(Fact::Unknown, |owners| owners.server.clone()),
+        workers: row.workers.as_ref().map(pids),
+        holders: owners.and_then(|owners| owners.holders.as_ref()).map(pids),
+        queue: queue(inputs, row, history),
+        connections: connections(inputs, row),
+        recent: recently(inputs, row, history),
+    }
+}
+
+fn pids(pids: &BTreeSet<Pid>) -> Vec<u32> {
+    pids.iter().map(|pid| pid.0).collect()
+}
+
+fn source_name(source: QueueSource) -> String {
+    match source {
+        QueueSource::SockDiag => "sock_diag",
+        QueueSource::ProcNet => "proc_net",
+    }
+    .to_owned()
+}
+
+fn queue(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) -> Queue {
+    let ListenSocket {
+        address: _,
+        cookie: _,
+        queued,
+        limit,
+        drops,
+        bound_path: _,
+    } = row.socket;
+    let overflows = history.and_then(|history| history.overflows);
+    Queue {
+        queued: *queued,
+        limit: *limit,
+        limit_from: match (*limit, inputs.somaxconn) {
+            (Some(limit), Some(somaxconn)) if limit < somaxconn => LimitFrom::App,
+            (Some(limit), Some(somaxconn)) if limit == somaxconn => LimitFrom::AtSomaxconn,
+            _ => LimitFrom::Unknown,
+        },
+        peak: history.and_then(|history| history.peak),
+        peak_at: history.and_then(|history| history.peak_at),
+        overflows,
+        overflows_exact: overflows
+            .and(history)
+            .map(|history| history.overflows_exact),
+        drops: history
+            .and_then(|history| history.drops_total)
+            .or(drops.map(u64::from)),
+        defer_accept: history.and_then(|history| history.defer_accept),
+        source: source_name(row.source),
+    }
+}
+
+fn recently(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) -> Recent {
+    let watched = inputs
+        .wall
+        .duration_since(inputs.since)
+        .unwrap_or_default()
+        .min(WINDOW);
+    let per_second = |count: u64, over: Duration| {
+        (!over.is_zero()).then(|| rounded(count as f64 / over.as_secs_f64()))
+    };
+    let change = inputs
+        .bpf
+        .and_then(|bpf| inputs.marks.change(bpf, &row.key));
+    let overflows =
+        history.and_then(|history| Some(history.recent_overflows?.min(history.overflows?)));
+    Recent {
+        over_ms: millis(change.as_ref().map_or(watched, |change| change.over)),
+        accepts_per_s: change
+            .as_ref()
+            .and_then(|change| per_second(change.accepts, change.over)),
+        overflows_per_s: overflows.and_then(|overflows| per_second(overflows, watched)),
+        overflows,
+        overflows_over_ms: millis(watched),
+        peak: history.and_then(|history| history.recent_peak),
+        wait: change.map(|change| recent(&change.wait)),
+    }
+}
+
+/// Three decimals are more than a rate over ten seconds can carry.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(nanos: u64) -> u64 {
+    nanos / 1000
+}

@@ -1,0 +1,176 @@
+//! The last ten seconds, from marks set once a second.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::durations::Counts;
+use crate::{
+    ids::Monotonic,
+    snapshot::{BpfSnapshot, ListenerKey},
+};
+
+/// How far back recent figures reach.
+pub const WINDOW: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_secs(1);
+
+/// Totals of one listener at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Totals {
+    accepts: u64,
+    wait: Counts,
+}
+
+#[derive(Clone, Debug)]
+struct Mark {
+    at: Monotonic,
+    listeners: BTreeMap<ListenerKey, Totals>,
+}
+
+/// Marks of the last ten seconds, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Marks(VecDeque<Mark>);
+
+/// What one listener did in the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub over: Duration,
+    pub accepts: u64,
+    pub wait: Counts,
+}
+
+impl Marks {
+    /// Takes note of a snapshot, at most once a second.
+    pub fn note(&mut self, snapshot: &BpfSnapshot) {
+        let at = snapshot.taken;
+        if self.0.back().is_some_and(|last| at.since(last.at) < STEP) {
+            return;
+        }
+        let listeners = snapshot
+            .listeners
+            .iter()
+            .map(|(key, counts)| {
+                let wait = Counts::of(&counts.wait);
+                (
+                    *key,
+                    Totals {
+                        accepts: counts.accepts(),
+                        wait,
+                    },
+                )
+            })
+            .collect();
+        self.0.push_back(Mark { at, listeners });
+        // The first mark stays until the second is old enough to reach over the window.
+        while self
+            .0
+            .get(1)
+            .is_some_and(|second| at.since(second.at) >= WINDOW)
+        {
+            self.0.pop_front();
+        }
+    }
+
+    /// How far back the marks reach.
+    #[must_use]
+    pub fn reach(&self, now: Monotonic) -> Duration {
+        self.0
+            .front()
+            .map_or(Duration::ZERO, |first| now.since(first.at))
+    }
+
+    /// What a listener has done since the oldest mark; one that was not there then began at zero.
+    #[must_use]
+    pub fn change(&self, snapshot: &BpfSnapshot, key: &ListenerKey) -> Option<Change> {
+        let counts = snapshot.listeners.get(key)?;
+        let first = self.0.front()?;
+        let (accepts, wait) = (counts.accepts(), Counts::of(&counts.wait));
+        let over = snapshot.taken.since(first.at);
+        Some(match first.listeners.get(key) {
+            Some(before) => Change {
+                over,
+                accepts: accepts.saturating_sub(before.accepts),
+                wait: wait.since(&before.wait),
+            },
+            None => Change {
+                over,
+                accepts,
+                wait,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raindrops_ebpf::histogram::Histogram;
+
+    use super::*;
+    use crate::{
+        ids::{Inode, NetnsId},
+        snapshot::ListenerCounts,
+    };
+
+    const KEY: ListenerKey = ListenerKey {
+        netns: NetnsId(1),
+        inode: Inode(2),
+    };
+
+    fn snapshot(seconds: f64, accepts: u64) -> BpfSnapshot {
+        let mut wait = Histogram::EMPTY;
+        wait.buckets[30] = accepts;
+        let counts = ListenerCounts {
+            late_accepts: 0,
+            wait_unknown: 0,
+            lifetime_unknown: 0,
+            half_closed: 0,
+            seeded: 0,
+            aborted: 0,
+            unattributed: 0,
+            wait,
+            lifetime: Histogram::EMPTY,
+            complete: true,
+            seeding_complete: true,
+            attributed: true,
+        };
+        BpfSnapshot {
+            taken: Monotonic(Duration::from_secs_f64(seconds)),
+            listeners: BTreeMap::from([(KEY, counts)]),
+            workers: BTreeMap::new(),
+            misses: BTreeMap::new(),
+            skipped_accepts: 0,
+        }
+    }
+
+    #[test]
+    fn the_window_slides() {
+        let mut marks = Marks::default();
+        for tenth in 0..300 {
+            marks.note(&snapshot(f64::from(tenth) / 10.0, u64::from(tenth as u32)));
+        }
+        let now = snapshot(29.95, 300);
+        let change = marks.change(&now, &KEY).unwrap();
+        assert!(
+            change.over >= WINDOW && change.over < WINDOW + 2 * STEP,
+            "{:?}",
+            change.over
+        );
+        let expected = (change.over.as_secs_f64() * 10.0).round() as u64;
+        assert!(
+            change.accepts.abs_diff(expected) <= 1,
+            "{} for {expected}",
+            change.accepts
+        );
+        assert_eq!(change.wait.total(), change.accepts);
+    }
+
+    #[test]
+    fn a_new_listener_began_at_zero() {
+        let mut marks = Marks::default();
+        let mut empty = snapshot(0.0, 0);
+        empty.listeners.clear();
+        marks.note(&empty);
+        assert_eq!(marks.change(&snapshot(0.5, 7), &KEY).unwrap().accepts, 7);
+    }
+}
