@@ -1,0 +1,14 @@
+//! What the end-to-end tests stand on: the daemon, real servers, load, and a network namespace
+//! for each test, so that tests with fixed ports run side by side.
+
+pub mod daemon;
+pub mod http;
+pub mod listening;
+pub mod load;
+pub mod lookup;
+pub mod netns;
+pub mod processes;
+pub mod servers;
+pub mod skip;
+pub mod sockets;
+pub mod wait;

@@ -1,0 +1,168 @@
+//! The real servers, started from `tests/fixtures` with their state in a temporary directory.
+
+pub mod epoll;
+pub mod gunicorn;
+pub mod nginx;
+pub mod puma;
+pub mod rainbows;
+pub mod unicorn;
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
+
+use crate::{load, processes, wait::CEILING};
+
+/// Ruby servers load slowly on a machine that also compiles.
+const START_CEILING: Duration = Duration::from_secs(60);
+
+/// A running server, in a process group of its own.
+#[derive(Debug)]
+pub struct Server {
+    pub kind: &'static str,
+    pub tcp: Vec<SocketAddr>,
+    pub unix: Vec<PathBuf>,
+    child: Child,
+    run_dir: TempDir,
+}
+
+impl Server {
+    #[must_use]
+    pub fn master(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The master's children, which are the workers.
+    #[must_use]
+    pub fn workers(&self) -> Vec<u32> {
+        processes::children(self.master())
+    }
+
+    /// A file of the server's.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.run_dir.path().join(name)
+    }
+
+    fn wait_until_it_serves(&mut self, workers: usize) -> Result<()> {
+        let deadline = Instant::now() + START_CEILING;
+        loop {
+            let serves = self.workers().len() >= workers
+                && self
+                    .tcp
+                    .iter()
+                    .all(|address| load::tcp(*address, 1).is_ok())
+                && self.unix.iter().all(|path| load::unix(path, 1).is_ok());
+            if serves {
+                return Ok(());
+            }
+            let status = self.child.try_wait()?;
+            if status.is_some() || Instant::now() > deadline {
+                bail!(
+                    "{} does not serve ({status:?}):\n{}",
+                    self.kind,
+                    self.logs()
+                );
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn logs(&self) -> String {
+        fs::read_dir(self.run_dir.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| {
+                entry
+                    .path()
+                    .extension()
+                    .is_some_and(|extension| extension == "log")
+            })
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(group) = Pid::from_raw(self.master().cast_signed()) else {
+            return;
+        };
+        // The master first, because it would replace workers that die.
+        let _ = kill_process(group, Signal::TERM);
+        let deadline = Instant::now() + CEILING;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// What to start, before it runs.
+struct Recipe {
+    kind: &'static str,
+    program: &'static str,
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
+    tcp: Vec<SocketAddr>,
+    /// Names in the run directory.
+    unix: Vec<&'static str>,
+    workers: usize,
+}
+
+impl Recipe {
+    fn start(self, run_dir: TempDir) -> Result<Server> {
+        let output = File::create(run_dir.path().join("output.log"))?;
+        let child = Command::new(self.program)
+            .args(&self.arguments)
+            .envs(self.environment)
+            .env("RUN_DIR", run_dir.path())
+            .env_remove("MODEL")
+            .env_remove("WATCHER")
+            .current_dir(fixtures())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {}", self.program))?;
+        let mut server = Server {
+            kind: self.kind,
+            tcp: self.tcp,
+            unix: self
+                .unix
+                .iter()
+                .map(|name| run_dir.path().join(name))
+                .collect(),
+            child,
+            run_dir,
+        };
+        server.wait_until_it_serves(self.workers)?;
+        Ok(server)
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn run_dir() -> Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("raindrops-").tempdir();
+    directory.context("creating a directory for a server")
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}

@@ -1,0 +1,33 @@
+//! nginx: two workers with a SO_REUSEPORT listener each, and a shared unix listener.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use super::{Recipe, Server, fixtures, local, run_dir};
+
+pub const ADDRESS: &str = "127.0.0.1:18480";
+
+/// Backlog of every listener, which is nginx's default on Linux.
+pub const BACKLOG: u32 = 511;
+
+pub fn start() -> Result<Server> {
+    let run_dir = run_dir()?;
+    let directory = run_dir.path().to_string_lossy().into_owned();
+    let template = fixtures().join("nginx.conf.in");
+    let template = fs::read_to_string(template).context("reading nginx.conf.in")?;
+    let configuration = run_dir.path().join("nginx.conf");
+    fs::write(&configuration, template.replace("@RUN_DIR@", &directory))?;
+    Recipe {
+        kind: "nginx",
+        program: "nginx",
+        arguments: ["-p", &directory, "-c", "nginx.conf", "-e", "err.log"]
+            .map(str::to_owned)
+            .to_vec(),
+        environment: Vec::new(),
+        tcp: vec![local(18480)],
+        unix: vec!["nginx.sock"],
+        workers: 2,
+    }
+    .start(run_dir)
+}

@@ -1,0 +1,39 @@
+//! Waiting for an event, with a ceiling that only a broken program reaches.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use rustix::time::{ClockId, clock_gettime};
+
+pub const CEILING: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Polls until `event` gives a value.
+pub fn until<T>(what: &str, mut event: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + CEILING;
+    loop {
+        if let Some(value) = event()? {
+            return Ok(value);
+        }
+        if Instant::now() > deadline {
+            bail!("still waiting after {CEILING:?}: {what}");
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of a view's `monotonic_ns`.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// The earliest time that is `age_ms` whole milliseconds before `now_ns`.
+#[must_use]
+pub fn before_ns(now_ns: u64, age_ms: u64) -> u64 {
+    now_ns.saturating_sub((age_ms + 1) * 1_000_000)
+}
