@@ -3,6 +3,9 @@
 //! Pure: from one [`View`]. It reads no clock and asks no source, so that the daemon, a single
 //! reading and a test come to the same verdicts.
 
+mod group;
+mod queue;
+
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
@@ -12,10 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    render::units::plural,
-    view::{LimitFrom, Listener, SourceState, View, rfc3339, rfc3339_option},
-};
+use crate::view::{Listener, SourceState, View, rfc3339, rfc3339_option};
 
 /// Name and version of the shape.
 pub const SCHEMA: &str = "raindrops.diagnosis/1";
@@ -131,8 +131,9 @@ pub fn diagnose(view: &View) -> Diagnosis {
     let mut verdicts: Vec<Verdict> = view
         .listeners
         .iter()
-        .filter_map(|listener| queue_dropping(view, listener).or_else(|| queue_full(listener)))
+        .filter_map(|listener| queue::dropping(view, listener).or_else(|| queue::full(listener)))
         .collect();
+    verdicts.extend(group::starved_members(view));
     verdicts.extend(blind(view));
     verdicts.sort_by_key(|verdict| {
         let amount = verdict.evidence.values().copied().max();
@@ -154,63 +155,6 @@ pub fn diagnose(view: &View) -> Diagnosis {
             })
             .collect(),
     }
-}
-
-fn queue_dropping(view: &View, listener: &Listener) -> Option<Verdict> {
-    let recently = listener.recent.overflows.filter(|count| *count > 0)?;
-    let queue = &listener.queue;
-    let mut evidence = queue_evidence(listener);
-    let recently = queue.overflows.map_or(recently, |all| all.min(recently));
-    evidence.insert("recent_overflows".to_owned(), recently);
-    let total = match queue.overflows {
-        Some(overflows) => {
-            evidence.insert("overflows".to_owned(), overflows);
-            format!(
-                ", {overflows} since {}",
-                humantime::format_rfc3339_seconds(view.since)
-            )
-        }
-        None => String::new(),
-    };
-    let about = if queue.overflows_exact == Some(true) {
-        ""
-    } else {
-        "about "
-    };
-    Some(Verdict {
-        verdict: "queue-dropping".to_owned(),
-        severity: Severity::Critical,
-        subject: subject(listener),
-        since: None,
-        text: format!(
-            "{} dropped {about}{} (retries counted) in the last \
-             {} s{total}: its queue{} was full",
-            listener.address,
-            plural(recently, "connection attempt"),
-            listener.recent.overflows_over_ms.div_ceil(1000).max(1),
-            limit_in_words(listener)
-        ),
-        evidence,
-        next: next_for_a_full_queue(listener),
-    })
-}
-
-fn queue_full(listener: &Listener) -> Option<Verdict> {
-    let (queued, limit) = (listener.queue.queued?, listener.queue.limit?);
-    (queued > limit).then(|| Verdict {
-        verdict: "queue-full".to_owned(),
-        severity: Severity::Warning,
-        subject: subject(listener),
-        since: None,
-        text: format!(
-            "{} has {} waiting to be accepted: its queue{} is full",
-            listener.address,
-            plural(u64::from(queued), "connection"),
-            limit_in_words(listener)
-        ),
-        evidence: queue_evidence(listener),
-        next: next_for_a_full_queue(listener),
-    })
 }
 
 fn blind(view: &View) -> impl Iterator<Item = Verdict> {
@@ -238,51 +182,6 @@ fn subject(listener: &Listener) -> Subject {
         server: listener.server.value().cloned(),
         pid: None,
     }
-}
-
-fn queue_evidence(listener: &Listener) -> BTreeMap<String, u64> {
-    [
-        ("queued", listener.queue.queued),
-        ("limit", listener.queue.limit),
-        ("peak", listener.recent.peak),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name.to_owned(), u64::from(value?))))
-    .collect()
-}
-
-/// ` of 8 (the app's listen backlog)`, or nothing.
-fn limit_in_words(listener: &Listener) -> String {
-    match (listener.queue.limit, listener.queue.limit_from) {
-        (None, _) => String::new(),
-        (Some(limit), LimitFrom::App) => format!(" of {limit} (the app's listen backlog)"),
-        (Some(limit), LimitFrom::AtSomaxconn) => format!(" of {limit} (net.core.somaxconn)"),
-        (Some(limit), LimitFrom::Unknown) => format!(" of {limit}"),
-    }
-}
-
-fn next_for_a_full_queue(listener: &Listener) -> String {
-    if listener.queue.limit_from == LimitFrom::AtSomaxconn {
-        return "see whether its workers are stuck or too few; a longer queue needs a higher \
-                net.core.somaxconn and a restart of the server"
-            .to_owned();
-    }
-    let kind = listener
-        .server
-        .value()
-        .and_then(|server| server.split(':').next());
-    let setting = match kind {
-        Some("unicorn") => " (unicorn: listen …, backlog: N)",
-        Some("rainbows") => " (Rainbows!: listen …, backlog: N)",
-        Some("puma") => " (puma: bind '…?backlog=N')",
-        Some("nginx") => " (nginx: listen … backlog=N)",
-        Some("gunicorn") => " (gunicorn: --backlog N)",
-        _ => "",
-    };
-    format!(
-        "see whether its workers are stuck or too few; then raise the app's listen backlog{setting} \
-         or add workers"
-    )
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Listening {
     pub inode: u64,
+    pub queued: u32,
     pub limit: u32,
     /// Ascending.
     pub holders: Vec<u32>,
@@ -38,6 +39,7 @@ fn parse(line: &str) -> Option<Listening> {
     holders.dedup();
     Some(Listening {
         inode: inode.parse().ok()?,
+        queued: fields.get(2)?.parse().ok()?,
         limit: fields.get(3)?.parse().ok()?,
         holders,
     })

@@ -1,0 +1,146 @@
+//! Verdicts on listeners that share an address by SO_REUSEPORT.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Severity, Verdict, subject};
+use crate::{
+    render::units::plural,
+    view::{Group, Listener, View},
+};
+
+/// Connections that wait for less than this may just have come.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The kernel gives each connection to one member for good: when nobody accepts from that one, the
+/// others cannot help.
+pub(super) fn starved_members(view: &View) -> impl Iterator<Item = Verdict> {
+    view.groups.iter().flat_map(move |group| {
+        let members = members(view, group);
+        let idle = members
+            .iter()
+            .filter(|member| member.queue.queued == Some(0))
+            .count();
+        members
+            .into_iter()
+            .filter(move |_| idle > 0)
+            .filter_map(move |member| starved(view, group, member, idle))
+    })
+}
+
+fn members<'a>(view: &'a View, group: &Group) -> Vec<&'a Listener> {
+    view.listeners
+        .iter()
+        .filter(|listener| listener.group.as_ref() == Some(&group.id))
+        .collect()
+}
+
+fn starved(view: &View, group: &Group, member: &Listener, idle: usize) -> Option<Verdict> {
+    let queued = member.queue.queued.filter(|queued| *queued > 0)?;
+    let since = member.queue.waiting_since?;
+    let waited = view.taken_at.duration_since(since).ok()?;
+    if waited < PATIENCE {
+        return None;
+    }
+    // Where only one process accepts from it, that is the one to look at.
+    let pid = match member.workers.as_deref() {
+        Some([pid]) => Some(*pid),
+        _ => None,
+    };
+    let owner = pid.map_or(String::new(), |pid| format!(" of process {pid}"));
+    let mut subject = subject(member);
+    subject.pid = pid;
+    Some(Verdict {
+        verdict: "member-starved".to_owned(),
+        severity: Severity::Warning,
+        subject,
+        since: Some(since),
+        text: format!(
+            "{}: {} on the socket{owner} ({}), for {} s in every sample, while {} of its {} \
+             sockets have none waiting",
+            group.address,
+            if queued == 1 {
+                "1 connection waits".to_owned()
+            } else {
+                format!("{} wait", plural(u64::from(queued), "connection"))
+            },
+            member.id,
+            waited.as_secs(),
+            idle,
+            group.members.len(),
+        ),
+        evidence: BTreeMap::from([
+            ("queued".to_owned(), u64::from(queued)),
+            ("waiting_s".to_owned(), waited.as_secs()),
+            ("idle_members".to_owned(), idle as u64),
+        ]),
+        next: match pid {
+            Some(pid) => format!("see what process {pid} does: no other process can accept these"),
+            None => {
+                "see who accepts from this socket: the other sockets' processes cannot".to_owned()
+            }
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::starved_members;
+    use crate::view::{Group, View};
+
+    /// Both listeners of :80 made members of one group.
+    fn view() -> View {
+        let mut view: View =
+            serde_json::from_str(include_str!("../../tests/data/view.json")).unwrap();
+        view.listeners.truncate(2);
+        let queue = view.listeners[1].queue.clone();
+        for (member, pid) in view.listeners.iter_mut().zip([10, 11]) {
+            member.group = Some("1:0.0.0.0:80".to_owned());
+            member.workers = Some(vec![pid]);
+            member.queue = queue.clone();
+            member.queue.queued = Some(0);
+        }
+        view.groups = vec![Group {
+            id: "1:0.0.0.0:80".to_owned(),
+            address: "0.0.0.0:80".to_owned(),
+            members: view.listeners.iter().map(|it| it.id.clone()).collect(),
+            queue,
+            connections: None,
+        }];
+        view
+    }
+
+    fn verdicts(view: &View) -> Vec<(Option<u32>, String)> {
+        starved_members(view)
+            .map(|verdict| (verdict.subject.pid, verdict.text))
+            .collect()
+    }
+
+    #[test]
+    fn a_member_that_nobody_serves_is_named_while_another_is_idle() {
+        let mut view = view();
+        assert_eq!(verdicts(&view), []);
+
+        let taken_at = view.taken_at;
+        let starved = &mut view.listeners[1];
+        starved.queue.queued = Some(5);
+        starved.queue.waiting_since = Some(taken_at - Duration::from_secs(7));
+        let text = "0.0.0.0:80: 5 connections wait on the socket of process 11 (4026531833:21), \
+                    for 7 s in every sample, while 1 of its 2 sockets have none waiting";
+        assert_eq!(verdicts(&view), [(Some(11), text.to_owned())]);
+
+        // All are busy: that is no matter of the group.
+        view.listeners[0].queue.queued = Some(1);
+        assert_eq!(verdicts(&view), []);
+    }
+
+    #[test]
+    fn connections_that_have_just_come_are_not_starved() {
+        let mut view = view();
+        let taken_at = view.taken_at;
+        view.listeners[1].queue.queued = Some(5);
+        view.listeners[1].queue.waiting_since = Some(taken_at - Duration::from_millis(900));
+        assert_eq!(verdicts(&view), []);
+    }
+}
