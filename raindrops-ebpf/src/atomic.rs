@@ -2,8 +2,8 @@
 //! these are the intrinsics behind it.
 
 use core::intrinsics::{
-    AtomicOrdering::{AcqRel, Relaxed},
-    atomic_or, atomic_xadd,
+    AtomicOrdering::{AcqRel, Acquire, Relaxed},
+    atomic_cxchg, atomic_or, atomic_xadd,
 };
 
 /// Adds, wrapping.
@@ -17,6 +17,27 @@ pub fn add(counter: *mut u64, value: u64) {
 #[inline(always)]
 pub fn subtract(counter: *mut u64, value: u64) {
     add(counter, value.wrapping_neg());
+}
+
+/// CPUs that share a shard and meet here more often than this give up.
+const RAISE_ATTEMPTS: usize = 4;
+
+/// Makes a word at least `value`, by the order of `rank`. Linux 5.12.
+#[inline(always)]
+pub fn raise(word: *mut u64, value: u64, rank: impl Fn(u64) -> u32) {
+    for _ in 0..RAISE_ATTEMPTS {
+        // SAFETY: callers pass a pointer into a map value, which the verifier checks.
+        let before = unsafe { word.read_volatile() };
+        if rank(before) >= rank(value) {
+            return;
+        }
+        // SAFETY: as above.
+        let (_, raised) =
+            unsafe { atomic_cxchg::<u64, { AcqRel }, { Acquire }>(word, before, value) };
+        if raised {
+            return;
+        }
+    }
 }
 
 /// How bits are or-ed into a connection's event word.

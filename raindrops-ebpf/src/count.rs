@@ -10,10 +10,11 @@ use raindrops_ebpf::{
     histogram::{Histogram, bucket},
     listener::{ListenerRow, RowRef},
     miss::Miss,
+    peak,
 };
 
 use crate::{
-    atomic::{add, subtract},
+    atomic::{add, raise, subtract},
     maps::{FREE_WORKER_ROWS, LISTENER_COUNTERS, LISTENER_ROWS, MISSES, WORKER_ROWS, WORKERS},
     sock,
 };
@@ -134,6 +135,14 @@ impl Listener {
         // SAFETY: `self.0` points to a whole map value.
         add(unsafe { &raw mut (*self.0).aborted }, 1);
         self.changed();
+    }
+
+    /// A connection has joined a queue that is now `length` long.
+    #[inline(always)]
+    pub fn queued(self, length: u32, now: u64) {
+        // SAFETY: `self.0` points to a whole map value.
+        let word = unsafe { &raw mut (*self.0).peak };
+        raise(word, peak::pack(length, now), peak::length);
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! What is counted, per listener and per worker. Only ever added to with atomic instructions, and
 //! read by user space through a shared mapping.
 
-use crate::{histogram::Histogram, listener::Slot};
+use crate::{histogram::Histogram, listener::Slot, peak};
 
 /// Totals of one listener. Each listener has `SHARDS` of these, one for each CPU modulo `SHARDS`;
 /// a figure is the wrapping sum over them.
@@ -29,6 +29,9 @@ pub struct ListenerCounters {
     /// Gauge: active connections whose worker is not known. While there are any, the workers'
     /// `active` do not add up to the listener's.
     pub unattributed: u64,
+    /// Longest queue that an arriving connection has found itself in since user space last took
+    /// this word, see [`crate::peak`]. Only where the kernel tells of arrivals.
+    pub peak: u64,
     /// From ESTABLISHED to the return of `accept()`.
     pub wait: Histogram,
     /// From ESTABLISHED to the server's close or the reset.
@@ -62,7 +65,7 @@ pub struct WorkerRow {
     pub in_use: u64,
 }
 
-const _: () = assert!(size_of::<ListenerCounters>() == 64 + 2 * size_of::<Histogram>());
+const _: () = assert!(size_of::<ListenerCounters>() == 72 + 2 * size_of::<Histogram>());
 const _: () = assert!(size_of::<WorkerKey>() == 16);
 const _: () = assert!(size_of::<WorkerRow>() == 72);
 
@@ -76,6 +79,7 @@ impl ListenerCounters {
         seeded: 0,
         aborted: 0,
         unattributed: 0,
+        peak: peak::NONE,
         wait: Histogram::EMPTY,
         lifetime: Histogram::EMPTY,
     };

@@ -31,6 +31,7 @@ globals! {
     SOCK_PROTOCOL = "sock.sk_protocol";
     SOCK_SOCKET = "sock.sk_socket";
     SOCK_RECEIVE_QUEUE = "sock.sk_receive_queue";
+    SOCK_ACCEPT_BACKLOG = "sock.sk_ack_backlog";
     NET_INODE = "net.ns.inum";
     SOCKET_SOCK = "socket.sk";
     SOCKET_INODE = "socket_alloc.vfs_inode";
@@ -48,6 +49,7 @@ globals! {
     UNIX_ADDRESS_LENGTH = "unix_address.len";
     UNIX_ADDRESS_NAME = "unix_address.name";
     QUEUE_LAST = "sk_buff_head.prev";
+    QUEUE_LENGTH = "sk_buff_head.qlen";
     BUFFER_PREVIOUS = "sk_buff.prev";
     BUFFER_SOCK = "sk_buff.sk";
 }

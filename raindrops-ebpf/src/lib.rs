@@ -13,3 +13,4 @@ pub mod histogram;
 pub mod listener;
 pub mod miss;
 pub mod names;
+pub mod peak;

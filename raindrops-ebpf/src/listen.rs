@@ -9,6 +9,7 @@ use raindrops_ebpf::{
 };
 
 use crate::{
+    count::Listener,
     maps::{
         CONNECTIONS, FREE_LISTENER_ROWS, LAST_CHILD, LISTENER_BY_ADDRESS, LISTENER_BY_SOCK,
         LISTENER_BY_UNIX_NAME, LISTENER_ROWS, LISTENERS, QUEUED_UNIX,
@@ -84,10 +85,16 @@ fn tcp_queued(listener: Sock) -> Result<(), Miss> {
         return Ok(());
     }
     let row = row_of_tcp(listener)?;
+    if !is_known(row) {
+        return Ok(());
+    }
     if let Some(connection) = CONNECTIONS.get_ptr_mut(child) {
         // SAFETY: a pointer to a whole map value.
         unsafe { (*connection).listener = row };
     }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    Listener::at(row)?.queued(listener.tcp_queue_length()?, now);
     Ok(())
 }
 
@@ -104,6 +111,7 @@ fn unix_queued(listener: Sock) -> Result<(), Miss> {
     }
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
+    Listener::at(row)?.queued(listener.unix_queue_length()?, now);
     let queued = QueuedUnix {
         queued_ns: now,
         listener: row,

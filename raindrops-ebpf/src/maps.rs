@@ -29,7 +29,7 @@ pub static SEEDS: HashMap<u64, Connection> = HashMap::with_max_entries(1024, BPF
 /// by user space.
 #[map]
 pub static BORN_WHILE_SEEDING: HashMap<FlowKey, u32> =
-    HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
 /// One element: a value of `connection::seeding`. Written by user space.
 #[map]
@@ -38,7 +38,7 @@ pub static SEEDING: Array<u32> = Array::with_max_entries(1, 0);
 /// Unix connections between connect and accept; the end of one that is never accepted cannot be
 /// seen, so the oldest give way. Written by the programs.
 #[map]
-pub static QUEUED_UNIX: LruHashMap<u64, QueuedUnix> = LruHashMap::with_max_entries(4096, 0);
+pub static QUEUED_UNIX: LruHashMap<u64, QueuedUnix> = LruHashMap::with_max_entries(2048, 0);
 
 /// Inode of a listening socket to its row. Written by whoever sees a listener first.
 #[map]
@@ -57,7 +57,7 @@ pub static LISTENER_BY_ADDRESS: HashMap<AddressKey, RowRef> =
 /// The kernel's shared name object of a unix listener and of the connections accepted from it, to
 /// the listener's row. Written and checked by the programs: the object's address may be used again.
 #[map]
-pub static LISTENER_BY_UNIX_NAME: LruHashMap<u64, RowRef> = LruHashMap::with_max_entries(1024, 0);
+pub static LISTENER_BY_UNIX_NAME: LruHashMap<u64, RowRef> = LruHashMap::with_max_entries(512, 0);
 
 /// What each row describes. Written by whoever makes the row, read by user space.
 #[map]

@@ -16,6 +16,8 @@ pub mod map {
     pub const MISSES: &str = "MISSES";
     pub const SEEDING: &str = "SEEDING";
     pub const BORN_WHILE_SEEDING: &str = "BORN_WHILE_SEEDING";
+    /// Of aya-log.
+    pub const LOG: &str = "AYA_LOGS";
 }
 
 /// Programs that read and change a connection's event word come twice: with atomic instructions

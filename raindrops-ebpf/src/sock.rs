@@ -201,6 +201,18 @@ impl Sock {
         Ok(self.0.follow(&g::UNIX_ADDRESS)?.map(UnixName))
     }
 
+    /// Connections in a listening TCP socket's accept queue.
+    #[inline(always)]
+    pub fn tcp_queue_length(self) -> Result<u32, Miss> {
+        self.0.read(&g::SOCK_ACCEPT_BACKLOG)
+    }
+
+    /// Connections in a listening unix socket's accept queue.
+    #[inline(always)]
+    pub fn unix_queue_length(self) -> Result<u32, Miss> {
+        self.0.offset(&g::SOCK_RECEIVE_QUEUE).read(&g::QUEUE_LENGTH)
+    }
+
     /// The last socket that waits in a unix listener's queue, and the buffer that carries it.
     #[inline(always)]
     pub fn last_queued(self) -> Result<Option<QueuedSock>, Miss> {

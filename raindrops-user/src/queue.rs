@@ -20,7 +20,7 @@ use self::{
 use crate::{
     address::Address,
     ids::{Inode, Monotonic, NetnsId},
-    snapshot::{ListenerKey, QueueSnapshot},
+    snapshot::{ListenerKey, QueuePeak, QueueSnapshot},
 };
 
 /// How long a listener is remembered that is missing from dumps which may be incomplete.
@@ -54,8 +54,12 @@ pub struct QueueHistory {
     /// Longest queue since the first sample or the last reset.
     pub peak: Option<u32>,
     pub peak_at: Option<SystemTime>,
+    /// No arrival of a connection went unseen: the peak is not only that of the samples.
+    pub peak_exact: bool,
     /// Since when every sample found it longer than its limit; `None` while it is not.
     pub full_since: Option<SystemTime>,
+    /// Since when every sample found connections in it.
+    pub waiting_since: Option<SystemTime>,
     /// Segments dropped because the queue was full, since the first sample. `None` while the
     /// namespace's counter or the listener's drops are not known, and for unix.
     pub overflows: Option<u64>,
@@ -107,12 +111,33 @@ impl Ledger {
             .find_map(|protocol| self.domains.get(&Scope { netns, protocol })?.get(inode))
     }
 
+    /// Takes in how long queues were when connections arrived; a sample sees only what is left of
+    /// that. `arrivals` has every listener whose arrivals were all seen since the last call.
+    pub fn note_arrivals(
+        &mut self,
+        arrivals: &BTreeMap<ListenerKey, Option<QueuePeak>>,
+        now: Monotonic,
+        wall: SystemTime,
+    ) {
+        for (scope, domain) in &mut self.domains {
+            for (inode, entry) in &mut domain.entries {
+                let key = ListenerKey {
+                    netns: scope.netns,
+                    inode: *inode,
+                };
+                match arrivals.get(&key) {
+                    Some(longest) => entry.arrivals_seen(*longest, now, wall),
+                    None => entry.arrivals_unseen(),
+                }
+            }
+        }
+    }
+
     /// Forgets peaks but for the queues of the last sample. Totals stay.
     pub fn reset_peaks(&mut self) {
         for domain in self.domains.values_mut() {
             for entry in domain.entries.values_mut() {
-                entry.history.peak = entry.queued;
-                entry.history.peak_at = entry.queued.and(domain.wall);
+                entry.forget_peak(domain.wall);
             }
         }
     }

@@ -308,6 +308,8 @@ impl Sampling {
                 None
             }
         };
+        self.queues
+            .note_arrivals(bpf.as_ref(), Monotonic::now(), SystemTime::now());
         if let Some(bpf) = &bpf {
             self.marks.note(bpf);
         }

@@ -100,6 +100,8 @@ pub struct BpfSnapshot {
     pub taken: Monotonic,
     pub listeners: BTreeMap<ListenerKey, ListenerCounts>,
     pub workers: BTreeMap<WorkerKey, WorkerCounts>,
+    /// The queue of every listener in `listeners` is looked at whenever a connection arrives.
+    pub sees_arrivals: bool,
     pub misses: BTreeMap<Miss, u64>,
     /// Accepts that the kernel did not hand to the programs. A TCP one is found out at the end of
     /// the connection, a unix one never.
@@ -120,6 +122,9 @@ pub struct ListenerCounts {
     pub unattributed: u64,
     pub wait: Histogram,
     pub lifetime: Histogram,
+    /// Longest queue that an arriving connection has found itself in since the last snapshot;
+    /// `None` when none arrived, and where the kernel does not tell of arrivals.
+    pub longest_queue: Option<QueuePeak>,
     /// All connections that were open when the daemon began are known, and to be this listener's.
     pub complete: bool,
     /// All connections that were open when the daemon began are known.
@@ -127,6 +132,25 @@ pub struct ListenerCounts {
     /// Connections are told apart by listener; false where only their address was known and
     /// several listeners share it.
     pub attributed: bool,
+}
+
+/// How long a queue was at its longest, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuePeak {
+    pub length: u32,
+    pub at: Monotonic,
+}
+
+impl BpfSnapshot {
+    /// The longest queue at an arrival of each listener whose arrivals were all seen.
+    #[must_use]
+    pub fn arrivals(&self) -> BTreeMap<ListenerKey, Option<QueuePeak>> {
+        self.listeners
+            .iter()
+            .filter(|_| self.sees_arrivals)
+            .map(|(key, counts)| (*key, counts.longest_queue))
+            .collect()
+    }
 }
 
 impl ListenerCounts {

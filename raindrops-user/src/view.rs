@@ -128,6 +128,23 @@ pub struct Queue {
         with = "rfc3339_option"
     )]
     pub peak_at: Option<SystemTime>,
+    /// `peak` is of every arrival of a connection, not only of samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_exact: Option<bool>,
+    /// Since when every sample found it longer than its limit; absent while it is not.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub full_since: Option<SystemTime>,
+    /// Since when every sample found connections in it; absent while it is empty.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub waiting_since: Option<SystemTime>,
     /// Handshake segments dropped because this queue was full, since `since`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overflows: Option<u64>,

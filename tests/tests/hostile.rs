@@ -13,11 +13,11 @@ use std::{
     },
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use raindrops_tests::{
     daemon::{self, Daemon, Place, User},
     listening, load,
-    lookup::listener,
+    lookup::{connections, listener},
     netns,
     servers::epoll::Workers,
     skip::{Need, can_run},
@@ -107,8 +107,8 @@ fn process_titles_are_escaped() -> Result<()> {
     })
 }
 
-/// Check that connections beyond `--max-connections` are a gap with a hint, and that queue
-/// figures stay right.
+/// Check that connections beyond `--max-connections` are a gap with a hint, that queue figures stay
+/// right, and that there is room again when connections have ended.
 #[test]
 fn full_table_is_a_gap() -> Result<()> {
     if !can_run(&[Need::Root, Need::Bpf]) {
@@ -120,8 +120,8 @@ fn full_table_is_a_gap() -> Result<()> {
         let place = Place::new()?;
         let daemon = place.start(User::Same, &["--max-connections", "64"])?;
         daemon::expect_bpf(&daemon.view()?)?;
-        let _held = listening::accepted(&listening, 200)?;
-        let _queued = listening::begin_connections(address, 3)?;
+        let held = listening::accepted(&listening, 200)?;
+        let queued = listening::begin_connections(address, 3)?;
         let address = address.to_string();
         let view = daemon.until("the gap", |view| {
             view.gaps
@@ -134,7 +134,26 @@ fn full_table_is_a_gap() -> Result<()> {
             gap.is_some_and(|gap| gap.hint.contains("--max-connections")),
             "{gap:?}"
         );
-        assert_eq!(listener(&view, &address)?.queue.limit, Some(16));
+        let row = listener(&view, &address)?;
+        assert_eq!(row.queue.limit, Some(16));
+        let before = connections(row)?.accepts.context("no accepts")?;
+        assert!(before < 200, "{before}");
+
+        drop((held, queued));
+        for _ in 0..3 {
+            drop(listening.accept()?);
+        }
+        daemon.until("no connection", |view| {
+            listener(view, &address)
+                .and_then(connections)
+                .is_ok_and(|shown| shown.active == Some(0))
+        })?;
+        let _held = listening::accepted(&listening, 32)?;
+        daemon.until("that there is room again", |view| {
+            listener(view, &address)
+                .and_then(connections)
+                .is_ok_and(|shown| shown.active == Some(32))
+        })?;
         Ok(())
     })
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ids::{Cookie, Monotonic},
-    snapshot::ListenSocket,
+    snapshot::{ListenSocket, QueuePeak},
 };
 
 /// One listener.
@@ -25,6 +25,8 @@ pub(super) struct Entry {
     /// What it shows of the running interval.
     pub(super) interval: Claim,
     recent: Recent,
+    /// Whether an arrival went unseen since the peak was last forgotten; `None` until told.
+    all_arrivals_seen: Option<bool>,
     /// Number of the last sample that had it.
     pub(super) generation: u64,
     pub(super) seen: Monotonic,
@@ -47,6 +49,7 @@ impl Entry {
             overflows: 0,
             interval: Claim::default(),
             recent: Recent::default(),
+            all_arrivals_seen: None,
             generation: 0,
             seen: Monotonic::from_nanos(0),
             missing: false,
@@ -92,13 +95,48 @@ impl Entry {
             (Some(queued), Some(limit)) if queued > limit => history.full_since.or(Some(wall)),
             _ => None,
         };
+        history.waiting_since = queued
+            .filter(|queued| *queued > 0)
+            .and(history.waiting_since.or(Some(wall)));
         if let Some(queued) = queued {
-            self.recent.record_queued(taken, queued);
-            if history.peak.is_none_or(|peak| queued > peak) {
-                history.peak = Some(queued);
-                history.peak_at = Some(wall);
-            }
+            self.raise_peak(queued, taken, wall);
         }
+    }
+
+    fn raise_peak(&mut self, length: u32, at: Monotonic, wall: SystemTime) {
+        self.recent.record_queued(at, length);
+        let history = &mut self.history;
+        if history.peak.is_none_or(|peak| length > peak) {
+            history.peak = Some(length);
+            history.peak_at = Some(wall);
+        }
+    }
+
+    /// Every arrival since the last call was seen; `longest` is the longest queue of them.
+    pub(super) fn arrivals_seen(
+        &mut self,
+        longest: Option<QueuePeak>,
+        now: Monotonic,
+        wall: SystemTime,
+    ) {
+        self.history.peak_exact = *self.all_arrivals_seen.get_or_insert(true);
+        let Some(QueuePeak { length, at }) = longest else {
+            return;
+        };
+        let wall = wall.checked_sub(now.since(at)).unwrap_or(wall);
+        self.raise_peak(length, at, wall);
+        self.history.recent_peak = self.recent.peak(now);
+    }
+
+    pub(super) fn arrivals_unseen(&mut self) {
+        self.all_arrivals_seen = Some(false);
+        self.history.peak_exact = false;
+    }
+
+    pub(super) fn forget_peak(&mut self, wall: Option<SystemTime>) {
+        self.history.peak = self.queued;
+        self.history.peak_at = self.queued.and(wall);
+        self.all_arrivals_seen = None;
     }
 
     /// The kernel drops while the queue is longer than its limit (`sk_acceptq_is_full`).

@@ -10,7 +10,7 @@ use super::{Ledger, Protocol, QueueHistory, Scope};
 use crate::{
     address::{Address, UnixName},
     ids::{Cookie, Inode, Monotonic, NetnsId},
-    snapshot::{ListenSocket, ListenerKey, QueueSnapshot, QueueSource},
+    snapshot::{ListenSocket, ListenerKey, QueuePeak, QueueSnapshot, QueueSource},
 };
 
 const NETNS: NetnsId = NetnsId(7);
@@ -116,7 +116,9 @@ fn keeps_peaks_until_they_are_reset() {
     let mut expected = QueueHistory {
         peak: Some(9),
         peak_at: Some(wall(100)),
+        peak_exact: false,
         full_since: None,
+        waiting_since: Some(wall(0)),
         overflows: Some(3),
         overflows_exact: true,
         last_overflow: Some(wall(100)),
@@ -133,21 +135,58 @@ fn keeps_peaks_until_they_are_reset() {
 }
 
 #[test]
-fn tells_since_when_a_queue_is_full() {
+fn an_arrival_between_samples_makes_a_peak() {
     let mut ledger = Ledger::default();
-    let steps: [(u32, Option<u64>); 5] = [
-        (8, None),
-        (9, Some(100)),
-        (9, Some(100)),
-        (8, None),
-        (9, Some(400)),
+    let at = |millis| Monotonic(Duration::from_millis(millis));
+    let peak = |length, millis| QueuePeak {
+        length,
+        at: at(millis),
+    };
+    fold(&mut ledger, &[(&[(A, 1, 0), (B, 1, 0)], None)]);
+    let shown = |ledger: &Ledger, inode| {
+        let history = ledger.get(&key(inode)).unwrap().clone();
+        (history.peak, history.peak_at, history.peak_exact)
+    };
+    assert_eq!(shown(&ledger, A), (Some(1), Some(wall(0)), false));
+
+    // The programs have a row for A and none for B.
+    let arrivals = BTreeMap::from([(key(A), Some(peak(7, 40)))]);
+    ledger.note_arrivals(&arrivals, at(90), wall(90));
+    assert_eq!(shown(&ledger, A), (Some(7), Some(wall(40)), true));
+    assert_eq!(ledger.get(&key(A)).unwrap().recent_peak, Some(7));
+    assert_eq!(shown(&ledger, B), (Some(1), Some(wall(0)), false));
+
+    // A shorter one changes nothing; one that went unseen makes the peak doubtful for good.
+    let arrivals = BTreeMap::from([(key(A), Some(peak(5, 100))), (key(B), None)]);
+    ledger.note_arrivals(&arrivals, at(190), wall(190));
+    assert_eq!(shown(&ledger, A), (Some(7), Some(wall(40)), true));
+    assert_eq!(shown(&ledger, B), (Some(1), Some(wall(0)), false));
+
+    ledger.reset_peaks();
+    ledger.note_arrivals(&arrivals, at(290), wall(290));
+    assert_eq!(shown(&ledger, A), (Some(5), Some(wall(100)), true));
+    assert_eq!(shown(&ledger, B), (Some(1), Some(wall(0)), true));
+}
+
+#[test]
+fn tells_since_when_a_queue_is_full_and_since_when_anybody_waits() {
+    let mut ledger = Ledger::default();
+    let steps: [(u32, Option<u64>, Option<u64>); 7] = [
+        (8, None, Some(0)),
+        (9, Some(100), Some(0)),
+        (9, Some(100), Some(0)),
+        (8, None, Some(0)),
+        (9, Some(400), Some(0)),
+        (0, None, None),
+        (1, None, Some(600)),
     ];
-    for (index, (queued, expected)) in steps.into_iter().enumerate() {
+    for (index, (queued, full, waiting)) in steps.into_iter().enumerate() {
         let at = index as u64 * 100;
         let sample = snapshot(at, [listener(A, queued, Some(0))]);
         ledger.fold(TCP, &sample, wall(at), Some(0));
         let history = ledger.get(&key(A)).unwrap();
-        assert_eq!(history.full_since, expected.map(wall), "at {at}");
+        let since = (history.full_since, history.waiting_since);
+        assert_eq!(since, (full.map(wall), waiting.map(wall)), "at {at}");
     }
 }
 

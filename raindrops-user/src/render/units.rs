@@ -74,6 +74,12 @@ pub fn percent(part: f64) -> String {
     }
 }
 
+/// Bytes as `3.9 MB`.
+#[must_use]
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
 /// `2026-11-22 01:02:03Z`.
 #[must_use]
 pub fn time(time: SystemTime) -> String {

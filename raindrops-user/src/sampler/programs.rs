@@ -12,18 +12,13 @@ use crate::{
     plan::{self, AcceptHook, Off},
     snapshot::{BpfSnapshot, ListenerKey, ProcSnapshot},
     source::{
-        bpf::{Bpf, BpfError, Dumps, Limits, OpenConnection, object, trim_heap},
+        bpf::{Bpf, BpfError, Dumps, Host, OpenConnection, object, trim_heap},
         diag::TcpConnection,
     },
 };
 
 /// How often rows are compared with the listeners when no listener came or went.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Rows for listeners, beyond those that exist at the start.
-const SPARE_LISTENERS: u32 = 384;
-/// Entries for older connections, beyond those that exist at the start.
-const SPARE_SEEDS: u32 = 8192;
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug)]
@@ -94,17 +89,16 @@ impl Running {
         queues: &mut Queues,
     ) -> Result<Self, StartError> {
         let listeners = queues.listeners();
-        let limits = Limits {
+        let host = Host {
             connections: choice.max_connections,
-            seeds: tcp_sockets().saturating_mul(2).saturating_add(SPARE_SEEDS),
-            listeners: (listeners.len() as u32)
-                .saturating_mul(2)
-                .saturating_add(SPARE_LISTENERS),
+            tcp_sockets: tcp_sockets(),
+            listeners: u32::try_from(listeners.len()).unwrap_or(u32::MAX),
             cpus,
+            logs: choice.verbose,
         };
         let object = object().map_err(StartError::Object)?;
         let netns = queues.netns();
-        let mut bpf = Bpf::load(&object, plan, types, netns, limits, choice.verbose)?;
+        let mut bpf = Bpf::load(&object, plan, types, netns, host)?;
         let now = Monotonic::now();
         bpf.follow(queues.dumps(&listeners), now)?;
         bpf.begin_seeding()?;
@@ -158,7 +152,7 @@ impl Running {
         }
         if is_due {
             self.bpf.flush_log();
-            self.bpf.look_at_skipped();
+            self.bpf.ask_kernel();
             if let Some(proc) = proc {
                 self.bpf
                     .forget_workers(|pid, started| is_gone(proc, pid, started))?;

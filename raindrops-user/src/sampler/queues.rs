@@ -11,7 +11,9 @@ use crate::{
     causes::with_causes,
     ids::{Monotonic, NetnsId},
     queue::{Ledger, Protocol, Scope},
-    snapshot::{ListenSocket, ListenerKey, QueueSnapshot, QueueSource, UnixActiveSnapshot},
+    snapshot::{
+        BpfSnapshot, ListenSocket, ListenerKey, QueueSnapshot, QueueSource, UnixActiveSnapshot,
+    },
     source::bpf::Dumps,
     source::diag::{Diag, DiagError, TcpConnection, TcpState, current_netns, netstat, proc_net},
 };
@@ -165,6 +167,12 @@ impl Queues {
             netns: self.netns,
             protocol,
         }
+    }
+
+    /// Takes in the queues that the programs saw at arrivals.
+    pub fn note_arrivals(&mut self, bpf: Option<&BpfSnapshot>, now: Monotonic, wall: SystemTime) {
+        let arrivals = bpf.map(BpfSnapshot::arrivals).unwrap_or_default();
+        self.ledger.note_arrivals(&arrivals, now, wall);
     }
 
     /// Every listener of the latest readings.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ids::Monotonic,
     plan::Off,
-    render::units::plural,
+    render::units::{megabytes, plural},
     snapshot::{BpfSnapshot, ProcSnapshot, QueueSource},
     view::{Gap, Source, SourceState},
 };
@@ -36,11 +36,19 @@ pub fn bpf(programs: &Programs, snapshot: Option<&BpfSnapshot>, now: Monotonic) 
     if !hooks.refused.is_empty() {
         detail.insert("refused".to_owned(), hooks.refused.join("; "));
     }
+    let mut costs = Vec::new();
     if hooks.accept == "syscall" {
-        detail.insert("cost".to_owned(), SYSCALL_COST.to_owned());
+        costs.push(SYSCALL_COST.to_owned());
     }
     if let Some(bytes) = hooks.memory {
         detail.insert("map_bytes".to_owned(), bytes.to_string());
+        costs.push(format!(
+            "its maps take {} of kernel memory",
+            megabytes(bytes)
+        ));
+    }
+    if !costs.is_empty() {
+        detail.insert("cost".to_owned(), costs.join("; "));
     }
     Source {
         name: "bpf".to_owned(),

@@ -8,10 +8,12 @@ mod read;
 mod rows;
 mod seed;
 mod shared;
+mod sizes;
 mod tracefs;
 
-pub use load::{Limits, object, trim_heap};
+pub use load::{object, trim_heap};
 pub use seed::OpenConnection;
+pub use sizes::Host;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -126,6 +128,8 @@ pub struct Bpf {
     rowless: BTreeSet<u64>,
     accept_programs: Vec<&'static str>,
     skipped_accepts: u64,
+    /// Bytes of the maps that do not grow with the connections.
+    fixed_memory: Option<u64>,
     cached: Vec<Option<Box<Cached>>>,
 }
 
@@ -140,9 +144,6 @@ impl std::fmt::Debug for Bpf {
 /// How long a row that nothing refers to is kept: its listener's last connections may be ending.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Connections that can be noted as born while older ones are learnt.
-const BORN_WHILE_SEEDING: usize = 16_384;
-
 /// Listeners, as the latest dumps have them.
 #[derive(Clone, Copy, Debug)]
 pub struct Dumps<'a> {
@@ -155,7 +156,12 @@ pub struct Dumps<'a> {
 impl Hooks {
     /// Whether connections of listeners that share one address are told apart.
     fn tells_members(&self) -> bool {
-        self.accept == "fexit" || self.listener == "sk_data_ready"
+        self.accept == "fexit" || self.sees_arrivals()
+    }
+
+    /// Whether the programs run when a connection joins a queue.
+    fn sees_arrivals(&self) -> bool {
+        self.listener == "sk_data_ready"
     }
 }
 

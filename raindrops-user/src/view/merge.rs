@@ -248,6 +248,11 @@ fn queue(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) -> 
         },
         peak: history.and_then(|history| history.peak),
         peak_at: history.and_then(|history| history.peak_at),
+        peak_exact: history
+            .filter(|history| history.peak.is_some())
+            .map(|history| history.peak_exact),
+        full_since: history.and_then(|history| history.full_since),
+        waiting_since: history.and_then(|history| history.waiting_since),
         overflows,
         overflows_exact: overflows
             .and(history)

@@ -130,6 +130,7 @@ mod tests {
             unattributed: 0,
             wait,
             lifetime: Histogram::EMPTY,
+            longest_queue: None,
             complete: true,
             seeding_complete: true,
             attributed: true,
@@ -140,6 +141,7 @@ mod tests {
             workers: BTreeMap::new(),
             misses: BTreeMap::new(),
             skipped_accepts: 0,
+            sees_arrivals: true,
         }
     }
 

@@ -18,29 +18,18 @@ use raindrops_ebpf::{
     names::{map, program},
 };
 
-use super::{BORN_WHILE_SEEDING, Bpf, BpfError, Hooks, shared::SharedArray, tracefs};
+use super::{
+    Bpf, BpfError, Hooks,
+    shared::SharedArray,
+    sizes::{Host, WORKER_ROWS},
+    tracefs,
+};
 use crate::{
     causes::with_causes,
     host::KernelTypes,
     ids::NetnsId,
     plan::{AcceptWay, BpfPlan, StateHook},
 };
-
-/// Sizes of the maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub connections: u32,
-    /// Connections that may be older than the programs.
-    pub seeds: u32,
-    pub listeners: u32,
-    pub cpus: usize,
-}
-
-/// Rows for workers: one for each worker on each listener.
-const WORKER_ROWS: u32 = 4096;
-
-/// More shards than this do not make counting cheaper, only larger.
-const MAX_SHARDS: usize = 8;
 
 const STATE_TRACEPOINT: &str = "inet_sock_set_state";
 
@@ -71,13 +60,11 @@ impl Bpf {
         plan: &BpfPlan,
         types: &KernelTypes,
         netns: NetnsId,
-        limits: Limits,
-        verbose: bool,
+        host: Host,
     ) -> Result<Self, BpfError> {
         if plan.raise_memlock {
             raise_memlock();
         }
-        let shards = limits.cpus.next_power_of_two().min(MAX_SHARDS);
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         for (global, offset) in &types.offsets {
@@ -89,32 +76,19 @@ impl Bpf {
                 setting::HAS_DATA_READY,
                 u32::from(plan.data_ready.is_some()),
             ),
-            (setting::SHARDS, shards as u32),
+            (setting::SHARDS, host.shards()),
         ];
         for (global, value) in &settings {
             loader.override_global(global, value, true);
         }
-        let log_level = if verbose {
+        let log_level = if host.logs {
             aya_log::Level::Debug as u8
         } else {
             0
         };
         loader.override_global(aya_log::LEVEL, &log_level, true);
-        let counters = limits.listeners * shards as u32;
-        for (name, entries) in [
-            (map::CONNECTIONS, limits.connections),
-            (map::SEEDS, limits.seeds),
-            (map::BORN_WHILE_SEEDING, BORN_WHILE_SEEDING as u32),
-            (map::LISTENERS, limits.listeners),
-            (map::LISTENER_BY_SOCK, limits.listeners * 2),
-            (map::LISTENER_BY_ADDRESS, limits.listeners),
-            (map::LISTENER_ROWS, limits.listeners),
-            (map::LISTENER_COUNTERS, counters),
-            (map::FREE_LISTENER_ROWS, limits.listeners),
-            (map::WORKERS, WORKER_ROWS),
-            (map::WORKER_ROWS, WORKER_ROWS),
-            (map::FREE_WORKER_ROWS, WORKER_ROWS),
-        ] {
+        let sizes = host.entries();
+        for (name, entries) in sizes {
             loader.map_max_entries(name, entries);
         }
         let changed = if plan.preallocate {
@@ -126,9 +100,11 @@ impl Bpf {
         let mut ebpf = loader.load(object).map_err(BpfError::Object)?;
         drop(loader);
 
-        let memory = ebpf.maps().map(|(_, map)| memory_of(map)).sum();
+        let memory: Option<u64> = ebpf.maps().map(|(_, map)| memory_of(map)).sum();
+        let connections = ebpf.map(map::CONNECTIONS).and_then(memory_of);
+        let fixed_memory = memory.zip(connections).map(|(all, some)| all - some);
         let mut free_rows: Queue<_, u32> = take(&mut ebpf, map::FREE_LISTENER_ROWS)?;
-        for slot in 0..limits.listeners {
+        for slot in 0..host.listener_rows() {
             free_rows
                 .push(slot, 0)
                 .map_err(BpfError::map(map::FREE_LISTENER_ROWS))?;
@@ -139,7 +115,7 @@ impl Bpf {
                 .push(row, 0)
                 .map_err(BpfError::map(map::FREE_WORKER_ROWS))?;
         }
-        let logger = if verbose {
+        let logger = if host.logs {
             aya_log::EbpfLogger::init_with_logger(&mut ebpf, log::logger()).ok()
         } else {
             None
@@ -153,13 +129,13 @@ impl Bpf {
                 memory,
             },
             logger,
-            shards,
+            shards: host.shards() as usize,
             ticks_per_second: rustix::param::clock_ticks_per_second(),
             listeners: take(&mut ebpf, map::LISTENERS)?,
             by_address: take(&mut ebpf, map::LISTENER_BY_ADDRESS)?,
             free_rows,
-            rows: shared(&ebpf, map::LISTENER_ROWS, limits.listeners)?,
-            counters: shared(&ebpf, map::LISTENER_COUNTERS, counters)?,
+            rows: shared(&ebpf, map::LISTENER_ROWS, host.listener_rows())?,
+            counters: shared(&ebpf, map::LISTENER_COUNTERS, host.listener_counters())?,
             workers: take(&mut ebpf, map::WORKERS)?,
             free_worker_rows,
             worker_rows: shared(&ebpf, map::WORKER_ROWS, WORKER_ROWS)?,
@@ -172,8 +148,9 @@ impl Bpf {
             rowless: BTreeSet::new(),
             accept_programs: Vec::new(),
             skipped_accepts: 0,
+            fixed_memory,
             cached: std::iter::repeat_with(|| None)
-                .take(limits.listeners as usize)
+                .take(host.listener_rows() as usize)
                 .collect(),
             ebpf,
         })
@@ -402,9 +379,19 @@ fn descriptor_info(descriptor: impl AsFd, name: &str) -> Option<u64> {
 }
 
 impl Bpf {
+    /// Asks the kernel for its own figures about the programs and their maps.
+    pub fn ask_kernel(&mut self) {
+        self.look_at_skipped();
+        let connections = self.ebpf.map(map::CONNECTIONS).and_then(memory_of);
+        self.hooks.memory = self
+            .fixed_memory
+            .zip(connections)
+            .map(|(fixed, connections)| fixed + connections);
+    }
+
     /// Looks at how many accepts the kernel has not handed to the programs, because another was
     /// being dealt with on that CPU: raw tracepoints and fexit of kernels since 7.0 are preemptible.
-    pub fn look_at_skipped(&mut self) {
+    fn look_at_skipped(&mut self) {
         let skipped = self.accept_programs.iter().filter_map(|name| {
             let program = self.ebpf.program(name)?;
             descriptor_info(program.fd().ok()?, "recursion_misses:")

@@ -9,13 +9,15 @@ use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerRow},
     histogram::{BUCKETS, Histogram, lower_bound_ns},
     listener::{AF_UNIX, ListenerRow},
-    miss,
+    miss, peak,
 };
 
 use super::{Bpf, rows};
 use crate::{
     ids::{Inode, Monotonic, NetnsId, Pid, StartTicks},
-    snapshot::{BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, WorkerCounts, WorkerKey},
+    snapshot::{
+        BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, QueuePeak, WorkerCounts, WorkerKey,
+    },
 };
 
 /// A listener's sums as they were when `changes` had this value.
@@ -42,6 +44,7 @@ impl Bpf {
             }
             let mut here = self.counts(slot);
             here.attributed = true;
+            here.longest_queue = self.take_longest_queue(slot as usize);
             merge_into(&mut counts, key, here);
         }
         let shared: BTreeSet<_> = addresses
@@ -65,6 +68,7 @@ impl Bpf {
             listeners: counts,
             workers: self.workers(&keys),
             skipped_accepts: self.skipped_accepts,
+            sees_arrivals: self.hooks().sees_arrivals(),
             misses: miss::ALL
                 .into_iter()
                 .map(|miss| (miss, self.misses.load(miss as usize, 0)))
@@ -86,10 +90,24 @@ impl Bpf {
             unattributed: gauge(sums.unattributed),
             wait: sums.wait,
             lifetime: sums.lifetime,
+            longest_queue: None,
             complete: self.seeding_complete,
             seeding_complete: self.seeding_complete,
             attributed: true,
         }
+    }
+
+    /// The longest queue that an arriving connection has found itself in since the last call.
+    fn take_longest_queue(&self, slot: usize) -> Option<QueuePeak> {
+        let offset = offset_of!(ListenerCounters, peak);
+        let longest = (slot * self.shards..(slot + 1) * self.shards)
+            .filter(|shard| self.counters.load(*shard, offset) != peak::NONE)
+            .map(|shard| self.counters.swap(shard, offset, peak::NONE))
+            .max_by_key(|peak| peak::length(*peak))?;
+        Some(QueuePeak {
+            length: peak::length(longest),
+            at: Monotonic::from_nanos(peak::at_ns(longest)),
+        })
     }
 
     fn sums(&mut self, slot: usize) -> &ListenerCounters {
@@ -208,6 +226,10 @@ fn merge_into(
     counts.seeded += more.seeded;
     counts.aborted += more.aborted;
     counts.unattributed += more.unattributed;
+    counts.longest_queue = match (counts.longest_queue, more.longest_queue) {
+        (Some(one), Some(other)) if other.length > one.length => Some(other),
+        (one, other) => one.or(other),
+    };
     counts.complete &= more.complete;
     counts.seeding_complete &= more.seeding_complete;
     add_histogram(&mut counts.wait, &more.wait);
@@ -224,6 +246,7 @@ fn add(sums: &mut ListenerCounters, shard: &ListenerCounters) {
         seeded,
         aborted,
         unattributed,
+        peak: _,
         wait,
         lifetime,
     } = shard;

@@ -14,7 +14,7 @@ use raindrops_ebpf::{
     names::map,
 };
 
-use super::{BORN_WHILE_SEEDING, Bpf, BpfError, Wire, rows::ip_bytes};
+use super::{Bpf, BpfError, Wire, rows::ip_bytes, sizes::BORN_WHILE_SEEDING};
 use crate::ids::{Cookie, NetnsId};
 
 const BPF_NOEXIST: u64 = 1;
@@ -108,7 +108,7 @@ impl Bpf {
             let _ = self.born_while_seeding.remove(flow);
         }
         // Those that were not noted may have been counted twice.
-        self.seeding_complete = complete && born.len() < BORN_WHILE_SEEDING;
+        self.seeding_complete = complete && born.len() < BORN_WHILE_SEEDING as usize;
         Ok(())
     }
 

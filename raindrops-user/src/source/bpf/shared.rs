@@ -83,6 +83,12 @@ impl<T: Words> SharedArray<T> {
             .fetch_add(amount, Ordering::AcqRel);
     }
 
+    /// Takes a word of a value out and leaves another.
+    pub fn swap(&self, index: usize, offset: usize, value: u64) -> u64 {
+        self.word(index, offset / WORD)
+            .swap(value, Ordering::AcqRel)
+    }
+
     /// A copy of a value. Its words are not read at one instant.
     pub fn read(&self, index: usize) -> T {
         let mut value = MaybeUninit::<T>::uninit();

@@ -65,6 +65,9 @@ fn group_queue(inputs: &Inputs<'_>, members: &[&Row<'_>]) -> Queue {
         },
         peak: None,
         peak_at: None,
+        peak_exact: None,
+        full_since: None,
+        waiting_since: None,
         overflows: queues.iter().map(|queue| queue.overflows).sum(),
         overflows_exact: queues
             .iter()
@@ -98,6 +101,7 @@ fn group_connections(members: &[&Row<'_>]) -> Option<Connections> {
         wait: sum(counts.iter().map(|counts| &counts.wait)),
         lifetime: sum(counts.iter().map(|counts| &counts.lifetime)),
         // Which member a connection belongs to does not matter to their sum.
+        longest_queue: None,
         complete: counts.iter().all(|counts| counts.seeding_complete),
         seeding_complete: counts.iter().all(|counts| counts.seeding_complete),
         attributed: true,

@@ -60,6 +60,7 @@ fn counts(accepts: u64, closes: u64, unattributed: u64) -> ListenerCounts {
         unattributed,
         wait,
         lifetime,
+        longest_queue: None,
         complete: true,
         seeding_complete: true,
         attributed: true,
@@ -144,6 +145,7 @@ fn seen() -> Seen {
             ]),
             misses: BTreeMap::new(),
             skipped_accepts: 0,
+            sees_arrivals: true,
         }),
         proc: ProcSnapshot {
             taken: AT,
