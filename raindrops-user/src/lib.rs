@@ -9,6 +9,7 @@ pub mod closest;
 pub mod config;
 pub mod daemon;
 pub mod diagnose;
+pub mod drift;
 pub mod escape;
 pub mod fact;
 pub mod host;

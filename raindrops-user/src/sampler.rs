@@ -3,6 +3,7 @@
 //! One plain thread, because a namespace belongs to a thread and because nothing here may wait for
 //! a client. Reads of other processes happen on yet another one ([`ProcThread`]), which may hang.
 
+mod cross_check;
 mod programs;
 mod queues;
 mod sources;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use self::{
+    cross_check::CrossCheck,
     programs::{Choice, Programs},
     queues::Queues,
 };
@@ -208,6 +210,7 @@ struct Sampling {
     host: Host,
     queues: Queues,
     programs: Programs,
+    cross_check: CrossCheck,
     processes: ProcThread,
     marks: Marks,
     ownership: Option<Ownership>,
@@ -247,6 +250,7 @@ impl Sampling {
         let _ = processes.wait_for_first(FIRST_LOOK);
         Ok(Self {
             host: host(&facts),
+            cross_check: CrossCheck::new(queues.netns(), Monotonic::now()),
             queues,
             programs,
             processes,
@@ -298,7 +302,7 @@ impl Sampling {
             Programs::On(running) => running.sample(self.queues.dumps(&listeners), proc.as_deref()),
             Programs::Off(_) => Ok(None),
         };
-        let bpf = match counted {
+        let mut bpf = match counted {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 let reason = crate::causes::with_causes(&error);
@@ -308,6 +312,9 @@ impl Sampling {
                 None
             }
         };
+        if let Some(bpf) = &mut bpf {
+            self.cross_check.step(bpf, Monotonic::now());
+        }
         self.queues
             .note_arrivals(bpf.as_ref(), Monotonic::now(), SystemTime::now());
         if let Some(bpf) = &bpf {
@@ -328,6 +335,7 @@ impl Sampling {
         let now = Monotonic::now();
         let mut gaps: Vec<Gap> = sources::interrupted(&health).into_iter().collect();
         gaps.extend(self.not_seeded());
+        gaps.extend(self.cross_check.gaps());
         merge(Inputs {
             host: &self.host,
             sources: vec![

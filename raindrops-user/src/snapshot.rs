@@ -2,7 +2,10 @@
 //!
 //! A group that a source could not see is `None`, never zero.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use raindrops_ebpf::{histogram::Histogram, miss::Miss};
 
@@ -112,6 +115,10 @@ pub struct BpfSnapshot {
 /// anything: nothing tells the programs of their end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerCounts {
+    /// Where it listens; `None` for unix.
+    pub tcp_address: Option<(IpAddr, u16)>,
+    /// Rises with every change of what follows.
+    pub changes: u64,
     pub late_accepts: u64,
     pub wait_unknown: u64,
     pub lifetime_unknown: u64,

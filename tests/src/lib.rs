@@ -6,6 +6,7 @@ pub mod http;
 pub mod listening;
 pub mod load;
 pub mod lookup;
+pub mod maps;
 pub mod netns;
 pub mod processes;
 pub mod servers;

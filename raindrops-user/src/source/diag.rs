@@ -10,6 +10,7 @@ mod inet;
 pub mod netstat;
 pub mod proc_net;
 mod unix;
+mod walk;
 
 use std::{collections::BTreeMap, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
@@ -21,6 +22,7 @@ pub use self::{
     dump::Completeness,
     error::{DiagError, DiagModule},
     inet::{TcpConnection, TcpState},
+    walk::Walk,
 };
 use self::{
     dump::{DumpError, Malformed, Stage},
@@ -169,15 +171,8 @@ impl Diag {
         row: impl FnMut(&[u8]) -> Result<(), Malformed>,
     ) -> Result<Completeness, DiagError> {
         let module = match request {
-            SockDiagMessage::UnixRequest(_) | SockDiagMessage::UnixResponse(_) => {
-                |_| DiagModule::Unix
-            }
-            SockDiagMessage::InetRequest(_) | SockDiagMessage::InetResponse(_) => {
-                |stage| match stage {
-                    Stage::Request => DiagModule::Inet,
-                    Stage::Dump => DiagModule::Tcp,
-                }
-            }
+            SockDiagMessage::UnixRequest(_) | SockDiagMessage::UnixResponse(_) => unix_module,
+            SockDiagMessage::InetRequest(_) | SockDiagMessage::InetResponse(_) => tcp_module,
         };
         self.sequence = self.sequence.wrapping_add(1);
         // Put back only when the dump was read to its end.
@@ -192,20 +187,7 @@ impl Diag {
                 self.socket = Some(socket);
                 Ok(completeness)
             }
-            Err(DumpError::Kernel { stage, source }) => Err(match source.raw_os_error() {
-                Some(libc::ENOENT) => DiagError::ModuleMissing {
-                    subject,
-                    module: module(stage),
-                },
-                _ => DiagError::Refused { subject, source },
-            }),
-            Err(DumpError::Receive(source)) => Err(DiagError::Receive { subject, source }),
-            Err(DumpError::Truncated { size, room }) => Err(DiagError::Truncated {
-                subject,
-                size,
-                room,
-            }),
-            Err(DumpError::Endless) => Err(DiagError::Endless { subject }),
+            Err(error) => Err(failed(subject, module, error)),
         }
     }
 
@@ -218,6 +200,38 @@ impl Diag {
             });
         }
         open_socket()
+    }
+}
+
+/// The module that a unix dump needs.
+const fn unix_module(_: Stage) -> DiagModule {
+    DiagModule::Unix
+}
+
+/// The module whose absence made a TCP dump fail.
+const fn tcp_module(stage: Stage) -> DiagModule {
+    match stage {
+        Stage::Request => DiagModule::Inet,
+        Stage::Dump => DiagModule::Tcp,
+    }
+}
+
+fn failed(subject: &'static str, module: fn(Stage) -> DiagModule, error: DumpError) -> DiagError {
+    match error {
+        DumpError::Kernel { stage, source } => match source.raw_os_error() {
+            Some(libc::ENOENT) => DiagError::ModuleMissing {
+                subject,
+                module: module(stage),
+            },
+            _ => DiagError::Refused { subject, source },
+        },
+        DumpError::Receive(source) => DiagError::Receive { subject, source },
+        DumpError::Truncated { size, room } => DiagError::Truncated {
+            subject,
+            size,
+            room,
+        },
+        DumpError::Endless => DiagError::Endless { subject },
     }
 }
 

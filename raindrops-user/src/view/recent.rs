@@ -121,6 +121,8 @@ mod tests {
         let mut wait = Histogram::EMPTY;
         wait.buckets[30] = accepts;
         let counts = ListenerCounts {
+            tcp_address: None,
+            changes: 0,
             late_accepts: 0,
             wait_unknown: 0,
             lifetime_unknown: 0,

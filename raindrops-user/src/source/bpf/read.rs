@@ -44,6 +44,7 @@ impl Bpf {
             }
             let mut here = self.counts(slot);
             here.attributed = true;
+            here.tcp_address = rows::tcp_address(&row.address);
             here.longest_queue = self.take_longest_queue(slot as usize);
             merge_into(&mut counts, key, here);
         }
@@ -81,6 +82,8 @@ impl Bpf {
     pub(super) fn counts(&mut self, slot: u32) -> ListenerCounts {
         let sums = self.sums(slot as usize);
         ListenerCounts {
+            tcp_address: None,
+            changes: sums.changes,
             late_accepts: sums.late_accepts,
             wait_unknown: sums.wait_unknown,
             lifetime_unknown: sums.lifetime_unknown,
@@ -124,6 +127,7 @@ impl Bpf {
             for shard in shards {
                 add(&mut sums, &self.counters.read(shard));
             }
+            sums.changes = changes;
             correct_max(&mut sums.wait);
             correct_max(&mut sums.lifetime);
             self.cached[slot] = Some(Box::new(Cached { changes, sums }));
@@ -219,6 +223,7 @@ fn merge_into(
         all.insert(key, more);
         return;
     };
+    counts.changes = counts.changes.wrapping_add(more.changes);
     counts.late_accepts += more.late_accepts;
     counts.wait_unknown += more.wait_unknown;
     counts.lifetime_unknown += more.lifetime_unknown;

@@ -289,6 +289,16 @@ pub(super) fn address_key(key: ListenerKey, address: &Address) -> AddressKey {
     }
 }
 
+/// The address of a TCP listener as the programs keep it; `None` for unix.
+pub(super) fn tcp_address(key: &AddressKey) -> Option<(IpAddr, u16)> {
+    let [a, b, c, d, ..] = key.address;
+    match key.family {
+        AF_INET => Some((IpAddr::from([a, b, c, d]), key.port)),
+        AF_INET6 => Some((IpAddr::from(key.address), key.port)),
+        _ => None,
+    }
+}
+
 /// Family and bytes of an address as the programs keep them.
 pub(super) fn ip_bytes(ip: IpAddr) -> (u16, [u8; 16]) {
     match ip {

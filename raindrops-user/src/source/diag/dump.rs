@@ -72,12 +72,47 @@ pub(super) fn drain(
     mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>,
     mut row: impl FnMut(&[u8]) -> Result<(), Malformed>,
 ) -> Result<Completeness, DumpError> {
-    let mut seen = Completeness::default();
-    let mut foreign = 0;
-    for _ in 0..MAX_DATAGRAMS {
+    let mut dump = Dump::new(sequence);
+    loop {
+        if let Some(seen) = dump.advance(buffer, &mut receive, &mut row)? {
+            return Ok(seen);
+        }
+    }
+}
+
+/// A dump that is being read.
+#[derive(Debug)]
+pub(super) struct Dump {
+    sequence: u32,
+    seen: Completeness,
+    datagrams: usize,
+    foreign: usize,
+}
+
+impl Dump {
+    pub(super) fn new(sequence: u32) -> Self {
+        Self {
+            sequence,
+            seen: Completeness::default(),
+            datagrams: 0,
+            foreign: 0,
+        }
+    }
+
+    /// Reads one datagram. `Some` when it was the last.
+    pub(super) fn advance(
+        &mut self,
+        buffer: &mut [u8],
+        mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>,
+        mut row: impl FnMut(&[u8]) -> Result<(), Malformed>,
+    ) -> Result<Option<Completeness>, DumpError> {
+        self.datagrams += 1;
+        if self.datagrams > MAX_DATAGRAMS {
+            return Err(DumpError::Endless);
+        }
         let size = match receive(buffer) {
             Ok(size) => size,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
             Err(error) => return Err(DumpError::Receive(error)),
         };
         let Some(datagram) = buffer.get(..size) else {
@@ -86,16 +121,16 @@ pub(super) fn drain(
                 room: buffer.len(),
             });
         };
-        match scan(sequence, datagram, &mut seen, &mut row)? {
-            Scan::Done => return Ok(seen),
-            Scan::More => foreign = 0,
-            Scan::Foreign => foreign += 1,
+        match scan(self.sequence, datagram, &mut self.seen, &mut row)? {
+            Scan::Done => return Ok(Some(self.seen)),
+            Scan::More => self.foreign = 0,
+            Scan::Foreign => self.foreign += 1,
         }
-        if foreign > MAX_FOREIGN {
-            break;
+        if self.foreign > MAX_FOREIGN {
+            return Err(DumpError::Endless);
         }
+        Ok(None)
     }
-    Err(DumpError::Endless)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -94,6 +94,11 @@ pub(super) fn connections_request(family: Family) -> SockDiagMessage {
     request(family, states, ExtensionFlags::empty())
 }
 
+/// Only what `active` counts, and sockets that wait to be accepted: those have no inode.
+pub(super) fn established_request(family: Family) -> SockDiagMessage {
+    request(family, StateFlags::ESTABLISHED, ExtensionFlags::empty())
+}
+
 fn request(family: Family, states: StateFlags, extensions: ExtensionFlags) -> SockDiagMessage {
     let (family, socket_id) = match family {
         Family::V4 => (AF_INET, SocketId::new_v4()),

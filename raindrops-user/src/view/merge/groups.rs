@@ -91,6 +91,8 @@ fn group_connections(members: &[&Row<'_>]) -> Option<Connections> {
     let total =
         |figure: fn(&ListenerCounts) -> u64| counts.iter().map(|counts| figure(counts)).sum();
     let summed = ListenerCounts {
+        tcp_address: None,
+        changes: total(|counts| counts.changes),
         late_accepts: total(|counts| counts.late_accepts),
         wait_unknown: total(|counts| counts.wait_unknown),
         lifetime_unknown: total(|counts| counts.lifetime_unknown),

@@ -51,6 +51,8 @@ fn counts(accepts: u64, closes: u64, unattributed: u64) -> ListenerCounts {
     let mut lifetime = Histogram::EMPTY;
     lifetime.buckets[40] = closes;
     ListenerCounts {
+        tcp_address: None,
+        changes: 0,
         late_accepts: 0,
         wait_unknown: 0,
         lifetime_unknown: 0,

@@ -1,0 +1,205 @@
+//! Counts the kernel's own connections now and then, a little in each tick, to find out whether
+//! `active` has drifted, and puts it right.
+//!
+//! Of the daemon's own network namespace: a dump that lasts over several ticks would keep another
+//! one alive.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::{
+    causes::with_causes,
+    drift::{Counted, Counting, Drift, Port},
+    ids::{Monotonic, NetnsId},
+    snapshot::BpfSnapshot,
+    source::diag::{TcpConnection, Walk},
+    view::Gap,
+};
+
+/// Datagrams read in one tick, of some hundred connections each.
+const STEP: usize = 4;
+
+const FIRST: Duration = Duration::from_secs(5);
+const SHORTEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(600);
+/// What differs is counted again this soon.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Counting may take this part of the time.
+const SHARE: u32 = 5000;
+
+#[derive(Debug)]
+pub struct CrossCheck {
+    netns: NetnsId,
+    drift: Drift,
+    due: Monotonic,
+    under_way: Option<UnderWay>,
+}
+
+/// A counting that has begun.
+#[derive(Debug)]
+struct UnderWay {
+    /// `None` when all connections have been counted.
+    walk: Option<Walk>,
+    took: Duration,
+    places: Places,
+    counting: Counting,
+}
+
+/// Where the listeners of each port listen.
+type Places = BTreeMap<Port, BTreeSet<IpAddr>>;
+
+impl CrossCheck {
+    pub fn new(netns: NetnsId, now: Monotonic) -> Self {
+        Self {
+            netns,
+            drift: Drift::default(),
+            due: Monotonic(now.0 + FIRST),
+            under_way: None,
+        }
+    }
+
+    /// Goes on counting, and puts right what is known to be wrong. `bpf` was taken just now.
+    pub fn step(&mut self, bpf: &mut BpfSnapshot, now: Monotonic) {
+        match self.under_way.take() {
+            Some(under_way) => self.go_on(under_way, bpf, now),
+            None if now >= self.due => self.begin(bpf, now),
+            None => {}
+        }
+        self.drift.apply(bpf);
+    }
+
+    fn begin(&mut self, bpf: &BpfSnapshot, now: Monotonic) {
+        let (before, places) = counted(bpf, self.netns);
+        match Walk::begin(self.netns) {
+            Ok(walk) => {
+                self.under_way = Some(UnderWay {
+                    walk: Some(walk),
+                    took: Monotonic::now().since(now),
+                    places,
+                    counting: Counting {
+                        before,
+                        ..Counting::default()
+                    },
+                });
+            }
+            Err(error) => self.give_up(&with_causes(&error), now),
+        }
+    }
+
+    fn go_on(&mut self, mut under_way: UnderWay, bpf: &BpfSnapshot, now: Monotonic) {
+        if under_way.walk.is_none() {
+            under_way.counting.after = counted(bpf, self.netns).0;
+            self.drift.counted(&under_way.counting, bpf);
+            let pause = if self.drift.suspects() {
+                AGAIN.max(under_way.took)
+            } else {
+                (under_way.took * SHARE).clamp(SHORTEST, LONGEST)
+            };
+            self.due = Monotonic(now.0 + pause);
+            return;
+        }
+        match under_way.read() {
+            Ok(()) => {
+                under_way.took += Monotonic::now().since(now);
+                self.under_way = Some(under_way);
+            }
+            Err(reason) => self.give_up(&reason, now),
+        }
+    }
+
+    fn give_up(&mut self, reason: &str, now: Monotonic) {
+        log::debug!("cannot compare active connections with the kernel's: {reason}");
+        self.due = Monotonic(now.0 + LONGEST);
+    }
+
+    pub fn gaps(&self) -> impl Iterator<Item = Gap> {
+        let corrected = Gap {
+            what: "drift".to_owned(),
+            text:
+                "connections whose accept or end was missed; found by counting the kernel's own, \
+                   and corrected"
+                    .to_owned(),
+            count: self.drift.corrected(),
+            hint:
+                "io_uring and kernel servers accept unseen; otherwise report it with the kernel's \
+                   version"
+                    .to_owned(),
+        };
+        let uncorrected = Gap {
+            what: "drift-in-group".to_owned(),
+            text: "active connections of listeners that share a port differ from the kernel's \
+                   count, and which listener's are wrong is not known"
+                .to_owned(),
+            count: self.drift.uncorrected(),
+            hint: "restart the daemon to learn all connections anew".to_owned(),
+        };
+        [corrected, uncorrected]
+            .into_iter()
+            .filter(|gap| gap.count > 0)
+    }
+}
+
+impl UnderWay {
+    fn read(&mut self) -> Result<(), String> {
+        let Some(walk) = &mut self.walk else {
+            return Ok(());
+        };
+        let (places, kernel) = (&self.places, &mut self.counting.kernel);
+        for _ in 0..STEP {
+            let ended = walk.step(|connection| {
+                if let Some(port) = port_of(&connection, places) {
+                    *kernel.entry(port).or_default() += 1;
+                }
+            });
+            match ended {
+                Ok(None) => {}
+                Ok(Some(seen)) if seen.is_complete() => {
+                    self.walk = None;
+                    return Ok(());
+                }
+                Ok(Some(_)) => return Err("connections were left out of the dump".to_owned()),
+                Err(error) => return Err(with_causes(&error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The port of listeners that a connection may have been accepted from.
+fn port_of(connection: &TcpConnection, places: &Places) -> Option<Port> {
+    connection.inode?;
+    let (ip, number) = connection.local;
+    let port = Port {
+        netns: connection.netns,
+        port: number,
+    };
+    let listens = |place: &IpAddr| {
+        let place = place.to_canonical();
+        place == ip.to_canonical()
+            || place.is_unspecified() && (place.is_ipv6() || ip.to_canonical().is_ipv4())
+    };
+    places.get(&port)?.iter().any(listens).then_some(port)
+}
+
+fn counted(bpf: &BpfSnapshot, netns: NetnsId) -> (BTreeMap<Port, Counted>, Places) {
+    let mut ports: BTreeMap<Port, Counted> = BTreeMap::new();
+    let mut places = Places::new();
+    for (key, counts) in &bpf.listeners {
+        let Some((ip, number)) = counts.tcp_address.filter(|_| key.netns == netns) else {
+            continue;
+        };
+        let port = Port {
+            netns,
+            port: number,
+        };
+        let counted = ports.entry(port).or_default();
+        counted.active += counts.active();
+        counted.changes = counted.changes.wrapping_add(counts.changes);
+        counted.listeners.insert(*key);
+        places.entry(port).or_default().insert(ip);
+    }
+    (ports, places)
+}

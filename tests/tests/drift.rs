@@ -1,0 +1,96 @@
+//! Events that the programs missed: made up for by counting the kernel's connections. They are made
+//! to miss some by taking entries out of their table behind their back.
+
+use std::net::TcpListener;
+
+use anyhow::Result;
+use raindrops_tests::{
+    daemon::{self, Daemon, Place, User},
+    listening,
+    lookup::{connections, listener},
+    maps, netns,
+    skip::{Need, can_run},
+    wait,
+};
+use raindrops_user::view::{Connections, View};
+
+const HELD: usize = 5;
+
+/// Check that connections whose end was missed do not stay active.
+#[test]
+fn missed_ends() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("bpftool")]) {
+        return Ok(());
+    }
+    watched(|daemon, listening, address| {
+        let held = listening::accepted(listening, HELD)?;
+        daemon.until("the connections", |view| active(view, address) == Some(5))?;
+        forget_connections(daemon)?;
+        drop(held);
+        let view = daemon.until("that none is active", |view| {
+            active(view, address) == Some(0)
+        })?;
+        let shown = figures(&view, address)?;
+        assert_eq!((shown.accepts, shown.closes), (Some(5), Some(5)));
+        is_marked(&view, address)
+    })
+}
+
+/// Check that connections whose accept was missed become active, and count once.
+#[test]
+fn missed_accepts() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("bpftool")]) {
+        return Ok(());
+    }
+    watched(|daemon, listening, address| {
+        let clients = listening::begin_connections(listening.local_addr()?, HELD)?;
+        wait::until("the connections to wait", || {
+            let row = listener(&daemon.view()?, address)?.queue.queued;
+            Ok((row == Some(5)).then_some(()))
+        })?;
+        forget_connections(daemon)?;
+        let accepted = (0..HELD)
+            .map(|_| listening.accept())
+            .collect::<Result<Vec<_>, _>>()?;
+        let view = daemon.until("that all are active", |view| {
+            active(view, address) == Some(5)
+        })?;
+        let shown = figures(&view, address)?;
+        assert_eq!((shown.accepts, shown.late_accepts), (Some(5), Some(5)));
+        is_marked(&view, address)?;
+        drop((clients, accepted));
+        Ok(())
+    })
+}
+
+fn watched(body: impl FnOnce(&Daemon, &TcpListener, &str) -> Result<()> + Send) -> Result<()> {
+    netns::in_new(|| {
+        let listening = listening::tcp(16)?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        daemon::expect_bpf(&daemon.view()?)?;
+        body(&daemon, &listening, &listening.local_addr()?.to_string())
+    })
+}
+
+fn figures<'a>(view: &'a View, address: &str) -> Result<&'a Connections> {
+    connections(listener(view, address)?)
+}
+
+fn active(view: &View, address: &str) -> Option<u64> {
+    figures(view, address).ok()?.active
+}
+
+fn forget_connections(daemon: &Daemon) -> Result<()> {
+    let map = maps::id(daemon.pid(), "CONNECTIONS")?;
+    let keys = maps::keys(map)?;
+    assert_eq!(keys.len(), HELD);
+    keys.iter().try_for_each(|key| maps::remove(map, key))
+}
+
+fn is_marked(view: &View, address: &str) -> Result<()> {
+    assert!(!figures(view, address)?.complete);
+    let drift = view.gaps.iter().find(|gap| gap.what == "drift");
+    assert_eq!(drift.map(|gap| gap.count), Some(5), "{:?}", view.gaps);
+    Ok(())
+}
