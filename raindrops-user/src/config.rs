@@ -14,7 +14,10 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{closest::closest, plan::AcceptHook};
+use crate::{
+    closest::closest,
+    plan::{AcceptHook, netns::NetnsChoice},
+};
 
 /// Where the daemon of the whole host serves.
 pub const HOST_SOCKET: &str = "/run/raindrops/raindrops.sock";
@@ -25,10 +28,11 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "accept_hook",
     "log",
     "max_connections",
+    "netns",
     "no_bpf",
     "sample_hz",
     "socket",
@@ -73,6 +77,7 @@ pub struct Options {
     pub accept_hook: Option<AcceptHook>,
     pub sample_hz: Option<u32>,
     pub max_connections: Option<u32>,
+    pub netns: Option<NetnsChoice>,
     pub log: Option<PathBuf>,
     pub verbose: Option<bool>,
 }
@@ -130,6 +135,7 @@ impl Options {
             accept_hook: self.accept_hook.or(other.accept_hook),
             sample_hz: self.sample_hz.or(other.sample_hz),
             max_connections: self.max_connections.or(other.max_connections),
+            netns: self.netns.or(other.netns),
             log: self.log.or(other.log),
             verbose: self.verbose.or(other.verbose),
         }
@@ -156,6 +162,8 @@ pub struct Settings {
     pub accept_hook: AcceptHook,
     pub sample_hz: u32,
     pub max_connections: u32,
+    /// `None` leaves it to what we may do.
+    pub netns: Option<NetnsChoice>,
     pub log: Option<PathBuf>,
     pub verbose: bool,
 }
@@ -168,6 +176,7 @@ impl Settings {
             accept_hook,
             sample_hz,
             max_connections,
+            netns,
             log,
             verbose,
         } = options;
@@ -196,6 +205,7 @@ impl Settings {
                 MAX_CONNECTIONS,
                 max_connections.unwrap_or(131_072),
             )?,
+            netns,
             log,
             verbose: verbose.unwrap_or(false),
         })
@@ -246,7 +256,7 @@ impl Who {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{AcceptHook, KEYS, Options, Settings, Who};
+    use super::{AcceptHook, KEYS, NetnsChoice, Options, Settings, Who};
 
     fn parse(text: &str) -> Result<Options, String> {
         Options::parse(Path::new("r.toml"), text).map_err(|error| error.to_string())
@@ -262,19 +272,28 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let all = "socket = '/a'\nno_bpf = true\naccept_hook = 'fexit'\nsample_hz = 20\n\
-                   max_connections = 1000\nlog = '/l'\nverbose = true\n";
+                   max_connections = 1000\nnetns = 'web'\nlog = '/l'\nverbose = true\n";
         let expected = Options {
             socket: Some("/a".into()),
             no_bpf: Some(true),
             accept_hook: Some(AcceptHook::Fexit),
             sample_hz: Some(20),
             max_connections: Some(1000),
+            netns: Some(NetnsChoice::Name("web".to_owned())),
             log: Some("/l".into()),
             verbose: Some(true),
         };
         assert_eq!(parse(all), Ok(expected));
         assert_eq!(all.lines().count(), KEYS.len());
         assert_eq!(parse(""), Ok(Options::default()));
+    }
+
+    #[test]
+    fn a_namespace_is_a_word_or_a_process() {
+        let netns = |text| parse(text).unwrap().netns;
+        assert_eq!(netns("netns = 'all'"), Some(NetnsChoice::All));
+        assert_eq!(netns("netns = 17"), netns("netns = '17'"));
+        assert!(parse("netns = true").is_err());
     }
 
     #[test]
@@ -347,6 +366,7 @@ mod tests {
             accept_hook: AcceptHook::Auto,
             sample_hz: 50,
             max_connections: 131_072,
+            netns: None,
             log: Some("/l".into()),
             verbose: false,
         };

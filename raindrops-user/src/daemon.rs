@@ -171,6 +171,7 @@ fn sampler_options(settings: &Settings) -> sampler::Options {
         accept_hook: settings.accept_hook,
         sample_hz: settings.sample_hz,
         max_connections: settings.max_connections,
+        netns: settings.netns.clone(),
         verbose: settings.verbose,
     }
 }
@@ -278,6 +279,7 @@ impl Running<'_> {
                 "max_connections",
                 new.max_connections != old.max_connections,
             ),
+            ("netns", new.netns != old.netns),
         ] {
             if differs {
                 changes.push(format!("{name} needs a restart to change"));

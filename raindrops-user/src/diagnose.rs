@@ -21,7 +21,12 @@ use crate::view::{Listener, SourceState, View, rfc3339, rfc3339_option};
 pub const SCHEMA: &str = "raindrops.diagnosis/1";
 
 /// Gaps that say only that something is not shown, or was put right. Any other gap makes a shown number wrong.
-const HARMLESS: [&str; 3] = ["unreadable-processes", "other-protocol", "drift"];
+const HARMLESS: [&str; 4] = [
+    "unreadable-processes",
+    "other-protocol",
+    "drift",
+    "namespaces-not-read",
+];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
@@ -131,7 +136,9 @@ pub fn diagnose(view: &View) -> Diagnosis {
     let mut verdicts: Vec<Verdict> = view
         .listeners
         .iter()
-        .filter_map(|listener| queue::dropping(view, listener).or_else(|| queue::full(listener)))
+        .filter_map(|listener| {
+            queue::dropping(view, listener).or_else(|| queue::full(view, listener))
+        })
         .collect();
     verdicts.extend(group::starved_members(view));
     verdicts.extend(blind(view));
@@ -173,6 +180,18 @@ fn blind(view: &View) -> impl Iterator<Item = Verdict> {
             evidence: BTreeMap::from([(gap.what.clone(), gap.count)]),
             next: gap.hint.clone(),
         })
+}
+
+/// Where it listens, with the network namespace where that is not the daemon's own.
+fn place(view: &View, listener: &Listener) -> String {
+    match view.other_netns(listener) {
+        Some(netns) => format!(
+            "{} in network namespace {}",
+            listener.address,
+            netns.label()
+        ),
+        None => listener.address.clone(),
+    }
 }
 
 fn subject(listener: &Listener) -> Subject {

@@ -1,6 +1,8 @@
 //! Which source supplies what on this host, and why not the others: decided from facts, without
 //! looking at anything.
 
+pub mod netns;
+
 use std::{fmt, str::FromStr};
 
 use raindrops_ebpf::names::program;

@@ -4,9 +4,11 @@
 //! a client. Reads of other processes happen on yet another one ([`ProcThread`]), which may hang.
 
 mod cross_check;
+mod foreign;
 mod programs;
 mod queues;
 mod sources;
+mod watched;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,18 +19,23 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+pub use self::foreign::ForeignError;
 use self::{
     cross_check::CrossCheck,
     programs::{Choice, Programs},
-    queues::Queues,
+    watched::Watched,
 };
 use crate::{
     host::Facts,
     ids::{Inode, Monotonic, Pid},
-    plan::{self, AcceptHook, Off},
+    plan::{
+        self, AcceptHook, Off,
+        netns::{NetnsChoice, namespaces},
+    },
     publish::Hub,
     snapshot::{BpfSnapshot, ProcSnapshot},
     source::{
+        bpf::Dumps,
         diag::DiagError,
         proc::{ProcReader, ProcThread},
     },
@@ -52,12 +59,13 @@ const READER_STAYS: Duration = Duration::from_secs(10);
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// What the operator chose.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub bpf: bool,
     pub accept_hook: AcceptHook,
     pub sample_hz: u32,
     pub max_connections: u32,
+    pub netns: Option<NetnsChoice>,
     pub verbose: bool,
 }
 
@@ -67,6 +75,10 @@ pub enum SamplerError {
     Thread(#[source] io::Error),
     #[error("cannot look at the network namespace")]
     Namespace(#[from] DiagError),
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
+    #[error("{}; {}", .0.reason, .0.grant.as_deref().unwrap_or_default())]
+    NotAllowed(Off),
     #[error("the sampling thread ended before the first view; its log says why")]
     Ended,
 }
@@ -168,10 +180,10 @@ impl Sampler {
 /// When there can be no view at all.
 pub fn one_tick() -> Result<View, SamplerError> {
     let facts = Facts::gather(true);
-    let mut queues = Queues::open()?;
     let wall = SystemTime::now();
-    queues.sample(Monotonic::now(), wall);
-    let inodes = inodes(&queues);
+    let namespaces = namespaces(&facts, None).map_err(SamplerError::NotAllowed)?;
+    let watched = Watched::open(namespaces)?;
+    let inodes = watched.inodes();
     let proc = ProcReader::new(PathBuf::from("/proc")).scan(&inodes, &BTreeSet::new());
     // Where the daemon could not load the programs either, that is what there is to say.
     let off = plan::bpf(&facts, true, AcceptHook::Auto)
@@ -183,21 +195,19 @@ pub fn one_tick() -> Result<View, SamplerError> {
     let now = Monotonic::now();
     let sources = vec![
         sources::bpf_off(&off),
-        sources::sock_diag(&queues, now),
+        sources::sock_diag(&watched, now),
+        sources::netns(&watched, now, facts.capabilities.sys_ptrace),
         sources::processes(Some(&proc), None, now, facts.capabilities.sys_ptrace),
     ];
     Ok(merge(Inputs {
         host: &host(&facts),
         sources,
-        gaps: sources::interrupted(&queues.health()).into_iter().collect(),
+        gaps: sources::gaps(&watched).collect(),
         now,
         wall,
         since: wall,
-        tcp: queues.tcp(),
-        unix: queues.unix(),
-        unix_active: queues.unix_active(),
+        namespaces: &watched.for_view(),
         ledger: None,
-        somaxconn: queues.somaxconn(),
         bpf: None,
         marks: &Marks::default(),
         proc: Some(&proc),
@@ -208,7 +218,7 @@ pub fn one_tick() -> Result<View, SamplerError> {
 /// The sampling thread's state.
 struct Sampling {
     host: Host,
-    queues: Queues,
+    watched: Watched,
     programs: Programs,
     cross_check: CrossCheck,
     processes: ProcThread,
@@ -236,22 +246,22 @@ impl Sampling {
         let facts = Facts::gather(options.bpf);
         let mut processes =
             ProcThread::start(PathBuf::from("/proc")).map_err(SamplerError::Thread)?;
-        let mut queues = Queues::open()?;
-        queues.sample(Monotonic::now(), SystemTime::now());
-        processes.request(inodes(&queues), BTreeSet::new());
+        let namespaces = namespaces(&facts, options.netns).map_err(SamplerError::NotAllowed)?;
+        let mut watched = Watched::open(namespaces)?;
+        processes.request(watched.inodes(), BTreeSet::new());
         let choice = Choice {
             enabled: options.bpf,
             accept_hook: options.accept_hook,
             max_connections: options.max_connections,
             verbose: options.verbose,
         };
-        let programs = Programs::start(&facts, choice, &mut queues);
+        let programs = Programs::start(&facts, choice, &mut watched);
         let since = SystemTime::now();
         let _ = processes.wait_for_first(FIRST_LOOK);
         Ok(Self {
             host: host(&facts),
-            cross_check: CrossCheck::new(queues.netns(), Monotonic::now()),
-            queues,
+            cross_check: CrossCheck::new(watched.own(), Monotonic::now()),
+            watched,
             programs,
             processes,
             marks: Marks::default(),
@@ -276,7 +286,7 @@ impl Sampling {
             let period = Duration::from_secs(1) / wanted.sample_hz.max(1);
             // Beats that were missed are not made up for.
             next = (next + period).max(now);
-            self.queues.sample(Monotonic::now(), SystemTime::now());
+            self.watched.sample();
             let interval = if hub.was_read_within(READER_STAYS) {
                 PUBLISH_INTERVAL
             } else {
@@ -290,16 +300,21 @@ impl Sampling {
     }
 
     fn tick(&mut self) -> View {
-        self.queues.sample(Monotonic::now(), SystemTime::now());
+        self.watched.sample();
         self.view()
     }
 
     fn view(&mut self) -> View {
-        let listeners = self.queues.listeners();
-        let health = self.queues.health();
+        self.watched.take_report();
+        let listeners = self.watched.listeners();
+        let listed = self.watched.listed();
+        let dumps = Dumps {
+            listeners: &listeners,
+            listed: &listed,
+        };
         let proc = self.processes.latest();
         let counted = match &mut self.programs {
-            Programs::On(running) => running.sample(self.queues.dumps(&listeners), proc.as_deref()),
+            Programs::On(running) => running.sample(dumps, proc.as_deref()),
             Programs::Off(_) => Ok(None),
         };
         let mut bpf = match counted {
@@ -315,12 +330,11 @@ impl Sampling {
         if let Some(bpf) = &mut bpf {
             self.cross_check.step(bpf, Monotonic::now());
         }
-        self.queues
-            .note_arrivals(bpf.as_ref(), Monotonic::now(), SystemTime::now());
+        self.watched.note_arrivals(bpf.as_ref());
         if let Some(bpf) = &bpf {
             self.marks.note(bpf);
         }
-        let inodes = inodes(&self.queues);
+        let inodes = self.watched.inodes();
         let acceptors = acceptors(bpf.as_ref());
         let pids = acceptors.values().flatten().copied().collect();
         self.processes.request(inodes.clone(), pids);
@@ -333,14 +347,15 @@ impl Sampling {
             self.told_anew(proc, evidence);
         }
         let now = Monotonic::now();
-        let mut gaps: Vec<Gap> = sources::interrupted(&health).into_iter().collect();
+        let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
         gaps.extend(self.not_seeded());
         gaps.extend(self.cross_check.gaps());
         merge(Inputs {
             host: &self.host,
             sources: vec![
                 sources::bpf(&self.programs, bpf.as_ref(), now),
-                sources::sock_diag(&self.queues, now),
+                sources::sock_diag(&self.watched, now),
+                sources::netns(&self.watched, now, self.may_read_others),
                 sources::processes(
                     proc.as_deref(),
                     self.processes.busy_since(),
@@ -352,11 +367,8 @@ impl Sampling {
             now,
             wall: SystemTime::now(),
             since: self.since,
-            tcp: self.queues.tcp(),
-            unix: self.queues.unix(),
-            unix_active: self.queues.unix_active(),
-            ledger: Some(self.queues.ledger()),
-            somaxconn: self.queues.somaxconn(),
+            namespaces: &self.watched.for_view(),
+            ledger: Some(self.watched.ledger()),
             bpf: bpf.as_ref(),
             marks: &self.marks,
             proc: proc.as_deref(),
@@ -397,15 +409,6 @@ fn host(facts: &Facts) -> Host {
         boot_id: facts.boot_id.clone(),
         cpus: facts.cpus,
     }
-}
-
-fn inodes(queues: &Queues) -> BTreeSet<Inode> {
-    [queues.tcp(), queues.unix()]
-        .into_iter()
-        .flatten()
-        .flat_map(|snapshot| snapshot.listeners.keys())
-        .map(|key| key.inode)
-        .collect()
 }
 
 /// Which processes the programs saw accepting on each listener.

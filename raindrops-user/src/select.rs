@@ -250,6 +250,21 @@ mod tests {
     }
 
     #[test]
+    fn an_address_means_the_listeners_of_all_namespaces_and_an_id_one() {
+        let mut view = view();
+        let mut other = view.listeners[0].clone();
+        other.netns.inode += 1;
+        other.id = format!("{}:99", other.netns.inode);
+        view.listeners.push(other);
+        let ids = |typed| -> Vec<&str> {
+            let found = listeners(&view, typed).unwrap();
+            found.iter().map(|listener| listener.id.as_str()).collect()
+        };
+        assert_eq!(ids(":18080"), ["4026531833:17", "4026531834:99"]);
+        assert_eq!(ids("4026531834:99"), ["4026531834:99"]);
+    }
+
+    #[test]
     fn an_unknown_listener_names_the_closest() {
         let view = view();
         for (typed, expected) in [

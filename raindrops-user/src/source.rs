@@ -3,4 +3,5 @@
 
 pub mod bpf;
 pub mod diag;
+pub mod netns;
 pub mod proc;

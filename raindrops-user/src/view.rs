@@ -5,6 +5,7 @@
 
 pub mod durations;
 pub mod merge;
+mod netns;
 pub mod recent;
 pub mod servers;
 
@@ -156,6 +157,10 @@ pub struct Queue {
     /// TCP_DEFER_ACCEPT: `true` where drops rise without overflows.
     pub defer_accept: Option<bool>,
     pub source: String,
+    /// Age of `queued` and `limit` where it is not that of the source: of another network namespace
+    /// than the daemon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -60,6 +60,8 @@ pub struct Place {
     directory: TempDir,
     /// Of the socket, in the directory.
     subdirectory: &'static str,
+    /// Network namespaces that daemons read where their arguments do not say.
+    netns: Option<&'static str>,
 }
 
 impl Place {
@@ -74,7 +76,16 @@ impl Place {
         Ok(Self {
             directory,
             subdirectory,
+            // Other tests run at the same time, in namespaces of theirs, with the same addresses.
+            netns: Some("own"),
         })
+    }
+
+    /// A place whose daemons decide themselves which network namespaces they read.
+    pub fn with_default_namespaces() -> Result<Self> {
+        let mut place = Self::new()?;
+        place.netns = None;
+        Ok(place)
     }
 
     #[must_use]
@@ -136,6 +147,11 @@ impl Place {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        if let Some(netns) = self.netns
+            && !arguments.contains(&"--netns")
+        {
+            command.args(["--netns", netns]);
+        }
         if user == User::Nobody {
             command.uid(NOBODY).gid(NOBODY);
         }

@@ -3,6 +3,10 @@
 //! Made by unsharing one thread: processes that the thread starts are born in the namespace, and
 //! keep the host's mounts, so that they see tracefs (which `ip netns exec` hides).
 
+mod inhabited;
+
+pub use inhabited::{Inhabited, ip, named_path, new_name};
+
 use std::{
     fs, io,
     net::{Ipv4Addr, UdpSocket},

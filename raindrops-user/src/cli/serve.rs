@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use raindrops_user::{
     config::{MAX_CONNECTIONS, Options, SAMPLE_HZ},
     daemon::{self, CommandLine},
-    plan::AcceptHook,
+    plan::{AcceptHook, netns::NetnsChoice},
 };
 
 /// Watch this host and answer on a Unix socket.
@@ -28,6 +28,10 @@ pub struct Args {
     /// Connections that are followed at one time [default: 131072]
     #[arg(long, value_name = "COUNT", value_parser = number(MAX_CONNECTIONS))]
     max_connections: Option<u32>,
+    /// Network namespaces to read: all, own, or only that of a name or a process [default: all
+    /// where that is allowed, else own]
+    #[arg(long, value_name = "all|own|NAME|PID")]
+    netns: Option<NetnsChoice>,
     /// Configuration file (TOML; keys are these options with underscores), read again on HUP
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -54,6 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         accept_hook,
         sample_hz,
         max_connections,
+        netns,
         config,
         log,
         verbose,
@@ -64,6 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         accept_hook,
         sample_hz,
         max_connections,
+        netns,
         log,
         verbose: verbose.then_some(true),
     };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Severity, Verdict, subject};
+use super::{Severity, Verdict, place, subject};
 use crate::{
     render::units::plural,
     view::{Group, Listener, View},
@@ -57,7 +57,7 @@ fn starved(view: &View, group: &Group, member: &Listener, idle: usize) -> Option
         text: format!(
             "{}: {} on the socket{owner} ({}), for {} s in every sample, while {} of its {} \
              sockets have none waiting",
-            group.address,
+            place(view, member),
             if queued == 1 {
                 "1 connection waits".to_owned()
             } else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Severity, Verdict, subject};
+use super::{Severity, Verdict, place, subject};
 use crate::{
     render::units::plural,
     view::{LimitFrom, Listener, View},
@@ -37,7 +37,7 @@ pub(super) fn dropping(view: &View, listener: &Listener) -> Option<Verdict> {
         text: format!(
             "{} dropped {about}{} (retries counted) in the last \
              {} s{total}: its queue{} was full",
-            listener.address,
+            place(view, listener),
             plural(recently, "connection attempt"),
             listener.recent.overflows_over_ms.div_ceil(1000).max(1),
             limit_in_words(listener)
@@ -47,7 +47,7 @@ pub(super) fn dropping(view: &View, listener: &Listener) -> Option<Verdict> {
     })
 }
 
-pub(super) fn full(listener: &Listener) -> Option<Verdict> {
+pub(super) fn full(view: &View, listener: &Listener) -> Option<Verdict> {
     let (queued, limit) = (listener.queue.queued?, listener.queue.limit?);
     (queued > limit).then(|| Verdict {
         verdict: "queue-full".to_owned(),
@@ -56,7 +56,7 @@ pub(super) fn full(listener: &Listener) -> Option<Verdict> {
         since: listener.queue.full_since,
         text: format!(
             "{} has {} waiting to be accepted: its queue{} is full",
-            listener.address,
+            place(view, listener),
             plural(u64::from(queued), "connection"),
             limit_in_words(listener)
         ),

@@ -5,13 +5,7 @@
 
 mod workers;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    io,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, io, net::SocketAddr, time::Duration};
 
 use super::{
     table::{Cell, Column, Paint, Table, wrap},
@@ -104,8 +98,7 @@ fn verdicts(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<(
 }
 
 fn listeners(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()> {
-    let namespaces: BTreeSet<u32> = view.listeners.iter().map(|it| it.netns.inode).collect();
-    let show_netns = namespaces.len() > 1;
+    let show_netns = shows_netns(view);
     let show_rate = style.width.is_none_or(|width| width >= ROOMY);
 
     let mut columns = vec![Column::left("LISTENER").cut_to(24, 14)];
@@ -135,7 +128,7 @@ fn listeners(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<
     for listener in rows {
         let mut row = vec![name(listener, &names[listener.id.as_str()])];
         if show_netns {
-            row.push(netns(listener));
+            row.push(netns(view, listener));
         }
         row.extend([
             known(listener.server.value().map(|id| workers::server(view, id))),
@@ -232,11 +225,22 @@ fn count(count: Option<u64>) -> Cell {
     }
 }
 
-fn netns(listener: &Listener) -> Cell {
-    Cell::new(match listener.netns.name.value() {
-        Some(name) => printable(name),
-        None => listener.netns.inode.to_string(),
-    })
+/// Whether a listener is of another network namespace than the daemon, or where that is not told,
+/// than the others.
+fn shows_netns(view: &View) -> bool {
+    let own = view.own_netns();
+    let mut namespaces = view.listeners.iter().map(|it| it.netns.inode);
+    let first = own.or_else(|| namespaces.next());
+    namespaces.any(|inode| Some(inode) != first)
+}
+
+fn netns(view: &View, listener: &Listener) -> Cell {
+    let netns = &listener.netns;
+    match netns.name.value() {
+        Some(name) => Cell::new(printable(name)),
+        None if view.own_netns() == Some(netns.inode) => Cell::new("own"),
+        None => Cell::new(netns.label()).keep_end(3),
+    }
 }
 
 fn queue(listener: &Listener) -> Cell {
@@ -318,6 +322,9 @@ fn legend(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()>
     let mut text = String::new();
     if any(|it| it.group.is_some()) {
         text.push_str("#n one of several listeners of an address; ");
+    }
+    if shows_netns(view) {
+        text.push_str("NETNS network namespace, own: the daemon's; ");
     }
     text.push_str("QUEUE waiting to be accepted/limit");
     if any(|it| it.queue.limit_from == LimitFrom::AtSomaxconn) {

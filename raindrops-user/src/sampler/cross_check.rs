@@ -73,6 +73,10 @@ impl CrossCheck {
 
     fn begin(&mut self, bpf: &BpfSnapshot, now: Monotonic) {
         let (before, places) = counted(bpf, self.netns);
+        if places.is_empty() {
+            self.due = Monotonic(now.0 + SHORTEST);
+            return;
+        }
         match Walk::begin(self.netns) {
             Ok(walk) => {
                 self.under_way = Some(UnderWay {

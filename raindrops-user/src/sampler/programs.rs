@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use super::queues::Queues;
+use super::watched::Watched;
 use crate::{
     address::Address,
     causes::with_causes,
@@ -52,7 +52,7 @@ pub struct Running {
 impl Programs {
     /// Loads and attaches them and teaches them what was there before. Never fails: the view then
     /// has fewer groups, and the reason.
-    pub fn start(facts: &Facts, choice: Choice, queues: &mut Queues) -> Self {
+    pub fn start(facts: &Facts, choice: Choice, watched: &mut Watched) -> Self {
         let plan = match plan::bpf(facts, choice.enabled, choice.accept_hook) {
             Ok(plan) => plan,
             Err(off) => return Self::Off(off),
@@ -62,7 +62,7 @@ impl Programs {
             .as_ref()
             .map_err(ToString::to_string)
             .and_then(|types| {
-                Running::start(&plan, types, facts.cpus, choice, queues)
+                Running::start(&plan, types, facts.cpus, choice, watched)
                     .map_err(|error| with_causes(&error))
             });
         trim_heap();
@@ -86,9 +86,9 @@ impl Running {
         types: &crate::host::KernelTypes,
         cpus: usize,
         choice: Choice,
-        queues: &mut Queues,
+        watched: &mut Watched,
     ) -> Result<Self, StartError> {
-        let listeners = queues.listeners();
+        let (listeners, listed) = (watched.listeners(), watched.listed());
         let host = Host {
             connections: choice.max_connections,
             tcp_sockets: tcp_sockets(),
@@ -97,18 +97,30 @@ impl Running {
             logs: choice.verbose,
         };
         let object = object().map_err(StartError::Object)?;
-        let netns = queues.netns();
+        let netns = watched.only();
         let mut bpf = Bpf::load(&object, plan, types, netns, host)?;
         let now = Monotonic::now();
-        bpf.follow(queues.dumps(&listeners), now)?;
+        bpf.follow(
+            Dumps {
+                listeners: &listeners,
+                listed: &listed,
+            },
+            now,
+        )?;
         bpf.begin_seeding()?;
         bpf.attach(plan)?;
         // Listeners that came between the first reading and the attachment.
-        queues.sample(Monotonic::now(), std::time::SystemTime::now());
-        let listeners = queues.listeners();
-        bpf.follow(queues.dumps(&listeners), Monotonic::now())?;
+        watched.sample_all();
+        let (listeners, listed) = (watched.listeners(), watched.listed());
+        bpf.follow(
+            Dumps {
+                listeners: &listeners,
+                listed: &listed,
+            },
+            Monotonic::now(),
+        )?;
         let mut room = true;
-        let complete = queues.open_connections(|connection| {
+        let complete = watched.open_connections(|connection| {
             room &= bpf.seed(&open_connection(connection));
         });
         let seeded_completely = complete && room;
@@ -194,31 +206,30 @@ fn open_connection(connection: &TcpConnection) -> OpenConnection {
     }
 }
 
-/// TCP sockets in use, from `/proc/net/sockstat{,6}`.
+/// TCP sockets of all network namespaces, from `/proc/net/sockstat`.
 fn tcp_sockets() -> u32 {
-    ["sockstat", "sockstat6"]
-        .iter()
-        .filter_map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok())
-        .filter_map(|text| in_use(&text))
-        .sum()
+    fs::read_to_string("/proc/thread-self/net/sockstat")
+        .ok()
+        .and_then(|text| allocated(&text))
+        .unwrap_or(0)
 }
 
-fn in_use(sockstat: &str) -> Option<u32> {
-    let line = sockstat.lines().find(|line| line.starts_with("TCP"))?;
-    let mut words = line.split_whitespace().skip_while(|word| *word != "inuse");
+/// `inuse` is of the namespace, `alloc` of the host; TCP over IPv6 is in it.
+fn allocated(sockstat: &str) -> Option<u32> {
+    let line = sockstat.lines().find(|line| line.starts_with("TCP:"))?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != "alloc");
     words.nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::in_use;
+    use super::allocated;
 
     #[test]
-    fn sockets_in_use_are_read_from_either_file() {
-        let v4 =
-            "sockets: used 9\nTCP: inuse 4021 orphan 0 tw 1 alloc 5 mem 1\nUDP: inuse 1 mem 0\n";
-        assert_eq!(in_use(v4), Some(4021));
-        assert_eq!(in_use("TCP6: inuse 7\nUDP6: inuse 1\n"), Some(7));
-        assert_eq!(in_use(""), None);
+    fn sockets_of_the_host_are_read() {
+        let text =
+            "sockets: used 9\nTCP: inuse 1 orphan 0 tw 1 alloc 4021 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!(allocated(text), Some(4021));
+        assert_eq!(allocated(""), None);
     }
 }

@@ -1,22 +1,17 @@
 //! Listening sockets and their queues on every tick: sock_diag, or `/proc/net` where the kernel
 //! has no diag modules.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use crate::{
     causes::with_causes,
     ids::{Monotonic, NetnsId},
-    queue::{Ledger, Protocol, Scope},
-    snapshot::{
-        BpfSnapshot, ListenSocket, ListenerKey, QueueSnapshot, QueueSource, UnixActiveSnapshot,
-    },
-    source::bpf::Dumps,
+    snapshot::{ListenerKey, QueueSnapshot, QueueSource, UnixActiveSnapshot},
+    source::bpf::Listed,
     source::diag::{Diag, DiagError, TcpConnection, TcpState, current_netns, netstat, proc_net},
 };
+
+const PROC: &str = "/proc";
 
 /// Reading all unix sockets, or text from `/proc/net`, grows with the number of connections.
 const SLOW_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +25,6 @@ const SLOW_SHARE: u32 = 200;
 /// How one protocol is read, and what came of it last.
 #[derive(Debug, Default)]
 struct Reading {
-    latest: Option<QueueSnapshot>,
     /// Why sock_diag did not serve it.
     fallback: Option<DiagError>,
     /// Why nothing did.
@@ -38,19 +32,27 @@ struct Reading {
     not_before: Option<Monotonic>,
 }
 
+/// What is known of the queues of one network namespace.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub netns: NetnsId,
+    pub tcp: Option<QueueSnapshot>,
+    pub unix: Option<QueueSnapshot>,
+    pub unix_active: Option<UnixActiveSnapshot>,
+    /// ListenOverflows, read after `tcp`.
+    pub overflow_counter: Option<u64>,
+    pub somaxconn: Option<u32>,
+}
+
 /// The queues of one network namespace.
 #[derive(Debug)]
 pub struct Queues {
     diag: Option<Diag>,
     diag_failure: Option<DiagError>,
-    netns: NetnsId,
     tcp: Reading,
     unix: Reading,
-    unix_active: Option<UnixActiveSnapshot>,
-    ledger: Ledger,
-    overflow_counter: Option<u64>,
     last_drops: BTreeMap<ListenerKey, Option<u32>>,
-    somaxconn: Option<u32>,
+    seen: Seen,
 }
 
 /// How well the queues are known.
@@ -64,58 +66,92 @@ pub struct Health {
     pub interrupted: bool,
 }
 
+impl Seen {
+    pub fn snapshots(&self) -> impl Iterator<Item = &QueueSnapshot> {
+        [&self.tcp, &self.unix].into_iter().flatten()
+    }
+
+    /// When all listeners were listed last, by protocol.
+    #[must_use]
+    pub fn listed(&self) -> Listed {
+        let at = |snapshot: &Option<QueueSnapshot>| {
+            let snapshot = snapshot.as_ref()?;
+            (!snapshot.interrupted).then_some(snapshot.taken)
+        };
+        Listed {
+            tcp: at(&self.tcp),
+            unix: at(&self.unix),
+        }
+    }
+}
+
 impl Queues {
     /// Of the network namespace of the calling thread.
     ///
     /// # Errors
     /// When not even the namespace can be told.
     pub fn open() -> Result<Self, DiagError> {
-        let (diag, diag_failure) = match Diag::open() {
+        let mut queues = Self::of(current_netns()?);
+        queues.connect();
+        Ok(queues)
+    }
+
+    /// Of a namespace that the calling thread need not be in yet.
+    #[must_use]
+    pub fn of(netns: NetnsId) -> Self {
+        Self {
+            diag: None,
+            diag_failure: None,
+            tcp: Reading::default(),
+            unix: Reading::default(),
+            last_drops: BTreeMap::new(),
+            seen: Seen {
+                netns,
+                tcp: None,
+                unix: None,
+                unix_active: None,
+                overflow_counter: None,
+                somaxconn: None,
+            },
+        }
+    }
+
+    /// Takes a socket of sock_diag in the namespace of the calling thread.
+    pub fn connect(&mut self) {
+        (self.diag, self.diag_failure) = match Diag::open() {
             Ok(diag) => (Some(diag), None),
             Err(error) => (None, Some(error)),
         };
-        let netns = match &diag {
-            Some(diag) => diag.netns(),
-            None => current_netns()?,
-        };
-        Ok(Self {
-            diag,
-            diag_failure,
-            netns,
-            tcp: Reading::default(),
-            unix: Reading::default(),
-            unix_active: None,
-            ledger: Ledger::default(),
-            overflow_counter: None,
-            last_drops: BTreeMap::new(),
-            somaxconn: None,
-        })
     }
 
-    #[must_use]
-    pub const fn netns(&self) -> NetnsId {
-        self.netns
+    /// Gives the socket up: it keeps its namespace alive.
+    pub fn disconnect(&mut self) {
+        self.diag = None;
     }
 
     /// Reads what is due.
-    pub fn sample(&mut self, now: Monotonic, wall: SystemTime) {
+    pub fn sample(&mut self, now: Monotonic) {
         if self.tcp.is_due(now) {
-            self.sample_tcp(now, wall);
+            self.sample_tcp(now);
         }
         if self.unix.is_due(now) {
-            self.sample_unix(now, wall);
+            self.sample_unix(now);
         }
     }
 
-    fn sample_tcp(&mut self, now: Monotonic, wall: SystemTime) {
+    fn sample_tcp(&mut self, now: Monotonic) {
+        let began = Monotonic::now();
         let read = self.diag.as_mut().map(Diag::tcp_listeners);
-        let proc = Path::new("/proc/thread-self");
+        let netns = self.seen.netns;
         let fresh = self
             .tcp
-            .take(read, || proc_net::tcp_listeners(proc, self.netns));
-        let Some(snapshot) = fresh else { return };
+            .take(read, || proc_net::tcp_listeners(Path::new(PROC), netns));
+        self.seen.tcp = fresh;
+        let Some(snapshot) = &self.seen.tcp else {
+            return;
+        };
         if snapshot.source == QueueSource::ProcNet {
-            self.tcp.postpone(now);
+            self.tcp.postpone(now, began);
         }
         let drops: BTreeMap<_, _> = snapshot
             .listeners
@@ -123,102 +159,37 @@ impl Queues {
             .map(|(key, socket)| (*key, socket.drops))
             .collect();
         // Overflows are also drops of their listener: where none rose, the counter did not either.
-        if self.overflow_counter.is_none() || drops != self.last_drops {
-            let counters = netstat::listen_counters(Path::new("/proc")).ok();
-            self.overflow_counter = counters.and_then(|counters| counters.overflows);
+        if self.seen.overflow_counter.is_none() || drops != self.last_drops {
+            let counters = netstat::listen_counters(Path::new(PROC)).ok();
+            self.seen.overflow_counter = counters.and_then(|counters| counters.overflows);
             self.last_drops = drops;
         }
-        self.ledger.fold(
-            self.scope(Protocol::Tcp),
-            &snapshot,
-            wall,
-            self.overflow_counter,
-        );
-        self.tcp.latest = Some(snapshot);
     }
 
-    fn sample_unix(&mut self, now: Monotonic, wall: SystemTime) {
+    fn sample_unix(&mut self, now: Monotonic) {
+        let began = Monotonic::now();
+        let mut active = None;
         let read = self.diag.as_mut().map(|diag| {
-            diag.unix_sockets().map(|(queues, active)| {
-                self.unix_active = Some(active);
-                queues
-            })
-        });
-        let proc = Path::new("/proc/thread-self");
-        let fresh = self.unix.take(read, || {
-            let (queues, active) = proc_net::unix_sockets(proc, self.netns)?;
-            self.unix_active = Some(active);
+            let (queues, counted) = diag.unix_sockets()?;
+            active = Some(counted);
             Ok(queues)
         });
-        self.unix.postpone(now);
+        let netns = self.seen.netns;
+        let fresh = self.unix.take(read, || {
+            let (queues, counted) = proc_net::unix_sockets(Path::new(PROC), netns)?;
+            active = Some(counted);
+            Ok(queues)
+        });
+        self.unix.postpone(now, began);
         // Read rarely, so that a change of the limit is seen all the same.
-        self.somaxconn = netstat::somaxconn(Path::new("/proc")).ok();
-        if let Some(snapshot) = fresh {
-            self.ledger
-                .fold(self.scope(Protocol::Unix), &snapshot, wall, None);
-            self.unix.latest = Some(snapshot);
-        } else {
-            self.unix_active = None;
-        }
-    }
-
-    const fn scope(&self, protocol: Protocol) -> Scope {
-        Scope {
-            netns: self.netns,
-            protocol,
-        }
-    }
-
-    /// Takes in the queues that the programs saw at arrivals.
-    pub fn note_arrivals(&mut self, bpf: Option<&BpfSnapshot>, now: Monotonic, wall: SystemTime) {
-        let arrivals = bpf.map(BpfSnapshot::arrivals).unwrap_or_default();
-        self.ledger.note_arrivals(&arrivals, now, wall);
-    }
-
-    /// Every listener of the latest readings.
-    #[must_use]
-    pub fn listeners(&self) -> BTreeMap<ListenerKey, ListenSocket> {
-        [&self.tcp.latest, &self.unix.latest]
-            .into_iter()
-            .flatten()
-            .flat_map(|snapshot| &snapshot.listeners)
-            .map(|(key, socket)| (*key, socket.clone()))
-            .collect()
-    }
-
-    /// `listeners` with what is known of when and how completely they were listed.
-    #[must_use]
-    pub fn dumps<'a>(&self, listeners: &'a BTreeMap<ListenerKey, ListenSocket>) -> Dumps<'a> {
-        Dumps {
-            listeners,
-            tcp: self.tcp.listed_at(),
-            unix: self.unix.listed_at(),
-        }
+        self.seen.somaxconn = netstat::somaxconn(Path::new(PROC)).ok();
+        self.seen.unix_active = active;
+        self.seen.unix = fresh;
     }
 
     #[must_use]
-    pub const fn tcp(&self) -> Option<&QueueSnapshot> {
-        self.tcp.latest.as_ref()
-    }
-
-    #[must_use]
-    pub const fn unix(&self) -> Option<&QueueSnapshot> {
-        self.unix.latest.as_ref()
-    }
-
-    #[must_use]
-    pub const fn unix_active(&self) -> Option<&UnixActiveSnapshot> {
-        self.unix_active.as_ref()
-    }
-
-    #[must_use]
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    #[must_use]
-    pub const fn somaxconn(&self) -> Option<u32> {
-        self.somaxconn
+    pub const fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Hands every open TCP connection to `each`. `false` when some may be missing.
@@ -244,16 +215,13 @@ impl Queues {
             .flatten()
             .next();
         Health {
-            tcp: self.tcp.state(),
-            unix: self.unix.state(),
+            tcp: self.tcp.state(self.seen.tcp.as_ref()),
+            unix: self.unix.state(self.seen.unix.as_ref()),
             reason: fallback.map(|error| with_causes(error)),
             grant: fallback
                 .and_then(DiagError::missing_module)
                 .map(|module| format!("run {} as root", module.modprobe())),
-            interrupted: [&self.tcp.latest, &self.unix.latest]
-                .into_iter()
-                .flatten()
-                .any(|snapshot| snapshot.interrupted),
+            interrupted: self.seen.snapshots().any(|snapshot| snapshot.interrupted),
         }
     }
 }
@@ -263,11 +231,11 @@ impl Reading {
         self.not_before.is_none_or(|time| now >= time)
     }
 
-    /// Not again before a second has passed, or longer when the reading took long.
-    fn postpone(&mut self, began: Monotonic) {
+    /// Not again before a second has passed since `now`, or longer when the reading took long.
+    fn postpone(&mut self, now: Monotonic, began: Monotonic) {
         let took = Monotonic::now().since(began);
         let interval = (took * SLOW_SHARE).clamp(SLOW_INTERVAL, SLOWEST_INTERVAL);
-        self.not_before = Some(Monotonic(began.0 + interval));
+        self.not_before = Some(Monotonic(now.0 + interval));
     }
 
     /// What sock_diag gave, else what `/proc/net` gives.
@@ -294,20 +262,13 @@ impl Reading {
             }
             Err(error) => {
                 self.failure = Some(error);
-                self.latest = None;
                 None
             }
         }
     }
 
-    /// When all listeners of the protocol were listed last; `None` when some may be missing.
-    fn listed_at(&self) -> Option<Monotonic> {
-        let latest = self.latest.as_ref()?;
-        (self.failure.is_none() && !latest.interrupted).then_some(latest.taken)
-    }
-
-    fn state(&self) -> Result<QueueSource, String> {
-        match (&self.failure, &self.latest) {
+    fn state(&self, latest: Option<&QueueSnapshot>) -> Result<QueueSource, String> {
+        match (&self.failure, latest) {
             (Some(error), _) => Err(with_causes(error)),
             (None, Some(snapshot)) => Ok(snapshot.source),
             (None, None) => Err("not read yet".to_owned()),

@@ -1,11 +1,11 @@
 //! What the view says of each source: on or off, why, which way, at what cost.
 
+mod netns;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    programs::Programs,
-    queues::{Health, Queues},
-};
+pub use self::netns::netns;
+use super::{programs::Programs, watched::Watched};
 use crate::{
     ids::Monotonic,
     plan::Off,
@@ -71,8 +71,19 @@ pub fn bpf_off(off: &Off) -> Source {
     }
 }
 
-pub fn sock_diag(queues: &Queues, now: Monotonic) -> Source {
-    let health = queues.health();
+pub fn sock_diag(watched: &Watched, now: Monotonic) -> Source {
+    let mut source = Source {
+        name: "sock_diag".to_owned(),
+        state: SourceState::Off,
+        detail: BTreeMap::new(),
+        reason: None,
+        grant: None,
+        age_ms: watched.age(now).map(millis),
+    };
+    let Some(health) = watched.health() else {
+        source.reason = Some("there is no network namespace to read".to_owned());
+        return source;
+    };
     let way = |way: &Result<QueueSource, String>| match way {
         Ok(QueueSource::SockDiag) => "sock_diag".to_owned(),
         Ok(QueueSource::ProcNet) => "proc_net, once a second, without limits".to_owned(),
@@ -81,31 +92,19 @@ pub fn sock_diag(queues: &Queues, now: Monotonic) -> Source {
     let all = |wanted: fn(&Result<QueueSource, String>) -> bool| {
         [&health.tcp, &health.unix].into_iter().all(wanted)
     };
-    let state = if all(|way| *way == Ok(QueueSource::SockDiag)) {
-        SourceState::On
-    } else if all(Result::is_err) {
-        SourceState::Off
-    } else {
-        SourceState::Degraded
-    };
-    // The older of both: what is said of all listeners is no fresher than that.
-    let age = [queues.tcp(), queues.unix()]
-        .into_iter()
-        .flatten()
-        .map(|snapshot| millis(now.since(snapshot.taken)))
-        .max();
-    Source {
-        name: "sock_diag".to_owned(),
-        state,
-        detail: [
-            ("tcp".to_owned(), way(&health.tcp)),
-            ("unix".to_owned(), way(&health.unix)),
-        ]
-        .into(),
-        reason: health.reason,
-        grant: health.grant,
-        age_ms: age,
+    if all(|way| *way == Ok(QueueSource::SockDiag)) {
+        source.state = SourceState::On;
+    } else if !all(Result::is_err) {
+        source.state = SourceState::Degraded;
     }
+    source.detail = [
+        ("tcp".to_owned(), way(&health.tcp)),
+        ("unix".to_owned(), way(&health.unix)),
+    ]
+    .into();
+    source.reason = health.reason;
+    source.grant = health.grant;
+    source
 }
 
 pub fn processes(
@@ -160,13 +159,15 @@ pub fn processes(
     source
 }
 
-pub fn interrupted(health: &Health) -> Option<Gap> {
-    health.interrupted.then(|| Gap {
+/// What the readings of queues lack.
+pub fn gaps(watched: &Watched) -> impl Iterator<Item = Gap> {
+    let interrupted = watched.was_interrupted().then(|| Gap {
         what: "dump-interrupted".to_owned(),
         text: "listeners may be missing: sockets changed while the kernel listed them".to_owned(),
         count: 1,
         hint: "passes by itself".to_owned(),
-    })
+    });
+    interrupted.into_iter().chain(netns::beyond(watched))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -32,7 +32,7 @@ use raindrops_ebpf::{
 
 use self::{read::Cached, shared::SharedArray};
 use crate::{
-    ids::Monotonic,
+    ids::{Monotonic, NetnsId},
     snapshot::{ListenSocket, ListenerKey},
 };
 
@@ -122,8 +122,14 @@ pub struct Bpf {
     born_while_seeding: HashMap<MapData, Wire<FlowKey>, u32>,
     seeding: aya::maps::Array<MapData, u32>,
     seeding_complete: bool,
+    has_seeded: bool,
     /// When each row was first seen here, or seen to have closed.
     known: BTreeMap<u32, Monotonic>,
+    /// Rows of listeners that the programs did not see begin: connections that are older than a
+    /// row may be missing from it.
+    late: BTreeSet<u32>,
+    /// When each network namespace was read last.
+    read_at: BTreeMap<NetnsId, Monotonic>,
     /// Inodes of listeners for which there was no row.
     rowless: BTreeSet<u64>,
     accept_programs: Vec<&'static str>,
@@ -148,7 +154,13 @@ const GRACE: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug)]
 pub struct Dumps<'a> {
     pub listeners: &'a BTreeMap<ListenerKey, ListenSocket>,
-    /// When the dump of each protocol was taken; `None` when it may lack some.
+    /// Of each network namespace that is read.
+    pub listed: &'a BTreeMap<NetnsId, Listed>,
+}
+
+/// When the dump of each protocol was taken; `None` when it may lack some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
     pub tcp: Option<Monotonic>,
     pub unix: Option<Monotonic>,
 }

@@ -43,12 +43,9 @@ pub struct Inputs<'a> {
     pub wall: SystemTime,
     /// Since when totals count.
     pub since: SystemTime,
-    pub tcp: Option<&'a QueueSnapshot>,
-    pub unix: Option<&'a QueueSnapshot>,
-    pub unix_active: Option<&'a UnixActiveSnapshot>,
+    pub namespaces: &'a [Namespace<'a>],
     /// `None` when there was only one reading: then there are no peaks and no overflows.
     pub ledger: Option<&'a Ledger>,
-    pub somaxconn: Option<u32>,
     pub bpf: Option<&'a BpfSnapshot>,
     pub marks: &'a Marks,
     pub proc: Option<&'a ProcSnapshot>,
@@ -56,9 +53,25 @@ pub struct Inputs<'a> {
     pub servers: Option<&'a Servers>,
 }
 
+/// The queues of one network namespace.
+#[derive(Clone, Debug)]
+pub struct Namespace<'a> {
+    pub netns: NetnsId,
+    pub name: Fact<String>,
+    /// The daemon's own, which is read at every tick; others are read less often.
+    pub is_own: bool,
+    pub tcp: Option<&'a QueueSnapshot>,
+    pub unix: Option<&'a QueueSnapshot>,
+    pub unix_active: Option<&'a UnixActiveSnapshot>,
+    pub somaxconn: Option<u32>,
+}
+
 /// A listener with what each source says of it.
 struct Row<'a> {
     key: ListenerKey,
+    namespace: &'a Namespace<'a>,
+    /// When its queue was read.
+    taken: Monotonic,
     socket: &'a ListenSocket,
     source: QueueSource,
     counts: Option<&'a ListenerCounts>,
@@ -112,36 +125,50 @@ pub fn merge(inputs: Inputs<'_>) -> View {
 
 /// Listeners in the order of their protocol, address and identity.
 fn rows<'a>(inputs: &Inputs<'a>) -> Vec<Row<'a>> {
-    let mut sockets: Vec<(ListenerKey, &ListenSocket, QueueSource)> = [inputs.tcp, inputs.unix]
-        .into_iter()
-        .flatten()
-        .flat_map(|snapshot| {
-            let source = snapshot.source;
-            snapshot
-                .listeners
-                .iter()
-                .map(move |(key, socket)| (*key, socket, source))
+    let mut rows: Vec<Row<'a>> = inputs
+        .namespaces
+        .iter()
+        .flat_map(|namespace| {
+            let snapshots = [namespace.tcp, namespace.unix];
+            let with_each = snapshots
+                .into_iter()
+                .flatten()
+                .map(move |it| (namespace, it));
+            with_each.flat_map(|(namespace, snapshot)| {
+                let sockets = snapshot.listeners.iter();
+                sockets.map(move |(key, socket)| row(inputs, namespace, snapshot, *key, socket))
+            })
         })
         .collect();
-    sockets.sort_by(|(a_key, a, _), (b_key, b, _)| (&a.address, a_key).cmp(&(&b.address, b_key)));
-    let groups = Groups::of(inputs, &sockets);
-    sockets
-        .iter()
-        .map(|(key, socket, source)| {
-            let ownership = inputs
-                .servers
-                .and_then(|servers| servers.listeners.get(&key.inode));
-            let holders = ownership.and_then(|ownership| ownership.workers.as_ref());
-            Row {
-                key: *key,
-                socket,
-                source: *source,
-                counts: inputs.bpf.and_then(|bpf| bpf.listeners.get(key)),
-                ownership,
-                workers: holders.map(|holders| groups.serving(*key, &socket.address, holders)),
-            }
-        })
-        .collect()
+    rows.sort_by(|a, b| (&a.socket.address, a.key).cmp(&(&b.socket.address, b.key)));
+    let groups = Groups::of(inputs, &rows);
+    for row in &mut rows {
+        let holders = row.ownership.and_then(|owners| owners.workers.as_ref());
+        row.workers = holders.map(|holders| groups.serving(row.key, &row.socket.address, holders));
+    }
+    rows
+}
+
+/// Without its workers, which other rows have a say in.
+fn row<'a>(
+    inputs: &Inputs<'a>,
+    namespace: &'a Namespace<'a>,
+    snapshot: &'a QueueSnapshot,
+    key: ListenerKey,
+    socket: &'a ListenSocket,
+) -> Row<'a> {
+    Row {
+        key,
+        namespace,
+        taken: snapshot.taken,
+        socket,
+        source: snapshot.source,
+        counts: inputs.bpf.and_then(|bpf| bpf.listeners.get(&key)),
+        ownership: inputs
+            .servers
+            .and_then(|servers| servers.listeners.get(&key.inode)),
+        workers: None,
+    }
 }
 
 /// Who accepted from which of the listeners that share an address.
@@ -150,11 +177,12 @@ struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    fn of(inputs: &Inputs<'a>, sockets: &[(ListenerKey, &'a ListenSocket, QueueSource)]) -> Self {
+    fn of(inputs: &Inputs<'a>, rows: &[Row<'a>]) -> Self {
         let mut accepted: BTreeMap<_, BTreeMap<ListenerKey, BTreeSet<Pid>>> = BTreeMap::new();
-        for (key, socket, _) in sockets {
-            let members = accepted.entry((key.netns, &socket.address)).or_default();
-            members.insert(*key, BTreeSet::new());
+        for row in rows {
+            let address = (row.key.netns, &row.socket.address);
+            let members = accepted.entry(address).or_default();
+            members.insert(row.key, BTreeSet::new());
         }
         accepted.retain(|_, members| members.len() > 1);
         for (worker, counts) in inputs.bpf.into_iter().flat_map(|bpf| &bpf.workers) {
@@ -202,7 +230,7 @@ fn listener(inputs: &Inputs<'_>, row: &Row<'_>, id: String, group: Option<String
         address: row.socket.address.to_string(),
         netns: Netns {
             inode: row.key.netns.0,
-            name: Fact::Unknown,
+            name: row.namespace.name.clone(),
         },
         cookie: row.socket.cookie.map(|cookie| cookie.to_string()),
         inode: row.key.inode.0,
@@ -241,7 +269,7 @@ fn queue(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) -> 
     Queue {
         queued: *queued,
         limit: *limit,
-        limit_from: match (*limit, inputs.somaxconn) {
+        limit_from: match (*limit, row.namespace.somaxconn) {
             (Some(limit), Some(somaxconn)) if limit < somaxconn => LimitFrom::App,
             (Some(limit), Some(somaxconn)) if limit == somaxconn => LimitFrom::AtSomaxconn,
             _ => LimitFrom::Unknown,
@@ -262,6 +290,7 @@ fn queue(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) -> 
             .or(drops.map(u64::from)),
         defer_accept: history.and_then(|history| history.defer_accept),
         source: source_name(row.source),
+        age_ms: (!row.namespace.is_own).then(|| millis(inputs.now.since(row.taken))),
     }
 }
 

@@ -54,6 +54,39 @@ fn no_line_is_wider_than_the_terminal() {
     }
 }
 
+/// Check that what is of another namespace says so, and fits.
+#[test]
+fn other_namespaces_are_named() {
+    let mut it = example();
+    let own = it.listeners[0].netns.inode.to_string();
+    it.sources.push(crate::view::Source {
+        name: "netns".to_owned(),
+        state: crate::view::SourceState::On,
+        detail: [("own".to_owned(), own)].into(),
+        reason: None,
+        grant: None,
+        age_ms: None,
+    });
+    let style = Style {
+        color: false,
+        width: Some(80),
+    };
+    assert!(!text(&it, style).contains("NETNS"));
+    it.listeners[0].netns.inode = 4_026_532_345;
+    it.listeners[1].netns.inode = 4_026_532_346;
+    it.listeners[1].netns.name = crate::fact::Fact::Is("blue-green".to_owned());
+    let text = text(&it, style);
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let row = |address: &str| text.lines().find(|line| line.starts_with(address)).unwrap();
+    assert!(row("127.").contains(" ..345 "), "{text}");
+    assert!(row("0.0.0.0:80 ").contains(" b..en "), "{text}");
+    assert!(row("@control").contains(" own "), "{text}");
+    let verdict = "127.0.0.1:18080 in network namespace 4026532345 dropped";
+    assert!(text.contains(verdict), "{text}");
+}
+
 #[test]
 fn a_host_without_listeners_says_so() {
     let mut view = example();

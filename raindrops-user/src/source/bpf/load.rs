@@ -51,7 +51,8 @@ pub fn object() -> std::io::Result<Cow<'static, [u8]>> {
 }
 
 impl Bpf {
-    /// Makes the maps, with everything set but nothing attached.
+    /// Makes the maps, with everything set but nothing attached. `netns` is the only network
+    /// namespace to follow; `None` for all.
     ///
     /// # Errors
     /// When the kernel refuses what the plan needs.
@@ -59,7 +60,7 @@ impl Bpf {
         object: &[u8],
         plan: &BpfPlan,
         types: &KernelTypes,
-        netns: NetnsId,
+        netns: Option<NetnsId>,
         host: Host,
     ) -> Result<Self, BpfError> {
         if plan.raise_memlock {
@@ -71,7 +72,7 @@ impl Bpf {
             loader.override_global(global, offset, true);
         }
         let settings = [
-            (setting::NETNS, netns.0),
+            (setting::NETNS, netns.map_or(0, |netns| netns.0)),
             (
                 setting::HAS_DATA_READY,
                 u32::from(plan.data_ready.is_some()),
@@ -144,7 +145,10 @@ impl Bpf {
             born_while_seeding: take(&mut ebpf, map::BORN_WHILE_SEEDING)?,
             seeding: take(&mut ebpf, map::SEEDING)?,
             seeding_complete: false,
+            has_seeded: false,
             known: BTreeMap::new(),
+            late: BTreeSet::new(),
+            read_at: BTreeMap::new(),
             rowless: BTreeSet::new(),
             accept_programs: Vec::new(),
             skipped_accepts: 0,

@@ -45,7 +45,10 @@ impl Bpf {
             let mut here = self.counts(slot);
             here.attributed = true;
             here.tcp_address = rows::tcp_address(&row.address);
-            here.longest_queue = self.take_longest_queue(slot as usize);
+            // It waits until its listener has been listed.
+            if listeners.contains_key(&key) {
+                here.longest_queue = self.take_longest_queue(slot as usize);
+            }
             merge_into(&mut counts, key, here);
         }
         let shared: BTreeSet<_> = addresses
@@ -80,6 +83,7 @@ impl Bpf {
 
     /// One row's counts, summed over the shards.
     pub(super) fn counts(&mut self, slot: u32) -> ListenerCounts {
+        let complete = self.seeding_complete && !self.late.contains(&slot);
         let sums = self.sums(slot as usize);
         ListenerCounts {
             tcp_address: None,
@@ -94,8 +98,8 @@ impl Bpf {
             wait: sums.wait,
             lifetime: sums.lifetime,
             longest_queue: None,
-            complete: self.seeding_complete,
-            seeding_complete: self.seeding_complete,
+            complete,
+            seeding_complete: complete,
             attributed: true,
         }
     }
@@ -207,10 +211,19 @@ fn listener_key(
             inode: Inode(row.inode),
         });
     }
-    let mut named = listeners
+    let named: Vec<ListenerKey> = listeners
         .iter()
-        .filter(|(_, socket)| rows::names(row, &socket.address));
-    named.next().map(|(key, _)| *key)
+        .filter(|(_, socket)| rows::names(row, &socket.address))
+        .map(|(key, _)| *key)
+        .collect();
+    let clients = NetnsId(row.address.netns);
+    match named.iter().find(|key| key.netns == clients) {
+        Some(key) => Some(*key),
+        // An abstract name is known in its own network namespace only. A path may be known in
+        // others, and mean another socket there.
+        None if rows::is_path(row) && named.len() == 1 => Some(named[0]),
+        None => None,
+    }
 }
 
 /// Two rows are one listener when one of them was made from an accepted unix connection.

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem::offset_of,
     net::IpAddr,
+    time::Duration,
 };
 
 use raindrops_ebpf::{
@@ -16,7 +17,7 @@ use raindrops_ebpf::{
     names::map,
 };
 
-use super::{Bpf, BpfError, Dumps, GRACE, Wire};
+use super::{Bpf, BpfError, Dumps, GRACE, Listed, Wire};
 use crate::{
     address::{Address, UnixName},
     ids::{Inode, Monotonic, NetnsId},
@@ -24,6 +25,9 @@ use crate::{
 };
 
 const BPF_NOEXIST: u64 = 1;
+
+/// How long a network namespace that is not read any more may come back.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Bpf {
     /// Makes the rows agree with the listeners that the dumps have found.
@@ -52,6 +56,13 @@ impl Bpf {
         }
         let inodes: BTreeSet<u64> = dumps.listeners.keys().map(|key| key.inode.0).collect();
         self.rowless.retain(|inode| inodes.contains(inode));
+        for (netns, Listed { tcp, unix }) in dumps.listed {
+            if let Some(read) = [*tcp, *unix].into_iter().flatten().min() {
+                self.read_at.insert(*netns, read);
+            }
+        }
+        self.read_at
+            .retain(|_, read| now.since(*read) < PATIENCE * 2);
         self.retire(&rows, dumps, now)
     }
 
@@ -110,6 +121,9 @@ impl Bpf {
                     freed.map_err(BpfError::map(map::FREE_LISTENER_ROWS))?;
                     return Ok(None);
                 }
+                if self.has_seeded && address_key.family != AF_UNIX {
+                    self.late.insert(slot);
+                }
                 row
             }
         };
@@ -140,13 +154,7 @@ impl Bpf {
                 netns: NetnsId(description.address.netns),
                 inode: Inode(description.inode),
             };
-            let taken = if description.address.family == AF_UNIX {
-                dumps.unix
-            } else {
-                dumps.tcp
-            };
-            // A dump says nothing of a listener that came after it.
-            let is_judged = taken.is_some_and(|taken| taken > seen);
+            let is_judged = self.is_judged(description, seen, dumps, now);
             let is_there = dumps.listeners.contains_key(&key)
                 || description.inode == 0
                     && dumps
@@ -164,6 +172,28 @@ impl Bpf {
             }
         }
         Ok(())
+    }
+
+    /// Whether the dumps can tell that a row's listener, known since `seen`, is gone.
+    fn is_judged(
+        &self,
+        description: &ListenerRow,
+        seen: Monotonic,
+        dumps: Dumps<'_>,
+        now: Monotonic,
+    ) -> bool {
+        let netns = NetnsId(description.address.netns);
+        let is_unix = description.address.family == AF_UNIX;
+        if let Some(Listed { tcp, unix }) = dumps.listed.get(&netns) {
+            // A dump says nothing of a listener that came after it.
+            return (if is_unix { *unix } else { *tcp }).is_some_and(|taken| taken > seen);
+        }
+        match self.read_at.get(&netns) {
+            Some(read) if *read > seen => now.since(*read) >= PATIENCE,
+            // Of a namespace that is not read. The end of a TCP listener is seen by the programs;
+            // the row of a unix listener that lives on is made again by its next connection.
+            _ => is_unix && now.since(seen) >= PATIENCE,
+        }
     }
 
     /// Whether no connection refers to a row any more.
@@ -215,6 +245,7 @@ impl Bpf {
             }
         }
         self.known.remove(&row.slot);
+        self.late.remove(&row.slot);
         self.free_rows
             .push(row.slot, 0)
             .map_err(BpfError::map(map::FREE_LISTENER_ROWS))
@@ -233,6 +264,11 @@ impl Bpf {
 /// Whether a row that was made from an accepted unix connection is this listener's.
 pub(super) fn names(description: &ListenerRow, address: &Address) -> bool {
     matches!(address, Address::Unix(name) if *name == unix_name(description))
+}
+
+/// Whether it is called by a path.
+pub(super) fn is_path(description: &ListenerRow) -> bool {
+    matches!(unix_name(description), UnixName::Path(_))
 }
 
 fn unix_name(description: &ListenerRow) -> UnixName {

@@ -108,6 +108,7 @@ impl Bpf {
             let _ = self.born_while_seeding.remove(flow);
         }
         // Those that were not noted may have been counted twice.
+        self.has_seeded = true;
         self.seeding_complete = complete && born.len() < BORN_WHILE_SEEDING as usize;
         Ok(())
     }

@@ -80,6 +80,7 @@ fn group_queue(inputs: &Inputs<'_>, members: &[&Row<'_>]) -> Queue {
             .then_some(first.defer_accept)
             .flatten(),
         source: first.source.clone(),
+        age_ms: queues.iter().filter_map(|queue| queue.age_ms).max(),
     }
 }
 

@@ -164,7 +164,23 @@ fn seen() -> Seen {
     }
 }
 
+fn own(seen: &Seen) -> Namespace<'_> {
+    Namespace {
+        netns: NETNS,
+        name: Fact::Nothing,
+        is_own: true,
+        tcp: Some(&seen.tcp),
+        unix: Some(&seen.unix),
+        unix_active: Some(&seen.unix_active),
+        somaxconn: Some(4096),
+    }
+}
+
 fn merged(seen: &Seen) -> View {
+    merged_of(seen, &[own(seen)])
+}
+
+fn merged_of(seen: &Seen, namespaces: &[Namespace<'_>]) -> View {
     let inodes = (1..=4).map(Inode).collect();
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000);
     merge(Inputs {
@@ -179,11 +195,8 @@ fn merged(seen: &Seen) -> View {
         now: AT,
         wall,
         since: wall,
-        tcp: Some(&seen.tcp),
-        unix: Some(&seen.unix),
-        unix_active: Some(&seen.unix_active),
+        namespaces,
         ledger: None,
-        somaxconn: Some(4096),
         bpf: seen.bpf.as_ref(),
         marks: &Marks::default(),
         proc: Some(&seen.proc),
@@ -209,6 +222,45 @@ fn a_listener_joins_what_every_source_says_of_it() {
         (Some(4), Some(2))
     );
     assert_eq!(connections.active, Some(2));
+}
+
+/// Check that a listener is told by its namespace, by that namespace's limit, and that the age of a
+/// foreign queue is shown.
+#[test]
+fn one_address_in_two_namespaces_is_two_listeners() {
+    let mut seen = seen();
+    seen.bpf = None;
+    let there = ListenerKey {
+        netns: NetnsId(5),
+        inode: Inode(9),
+    };
+    let tcp = QueueSnapshot {
+        taken: Monotonic(AT.0 - SECOND),
+        source: QueueSource::SockDiag,
+        interrupted: false,
+        listeners: BTreeMap::from([(there, socket(tcp(80), 19, 5, 64))]),
+    };
+    let other = Namespace {
+        netns: NetnsId(5),
+        name: Fact::Is("blue".to_owned()),
+        is_own: false,
+        tcp: Some(&tcp),
+        unix: None,
+        unix_active: None,
+        somaxconn: Some(64),
+    };
+    let view = merged_of(&seen, &[own(&seen), other]);
+    let [first, second] = &view.listeners[..2] else {
+        panic!("{:?}", view.listeners);
+    };
+    assert_eq!((&*first.id, &*second.id), ("4:11", "5:19"));
+    assert_eq!(second.address, first.address);
+    assert_eq!((&first.group, &second.group), (&None, &None));
+    assert_eq!(first.netns.name, Fact::Nothing);
+    assert_eq!(second.netns.name, Fact::Is("blue".to_owned()));
+    assert_eq!(second.queue.limit_from, LimitFrom::AtSomaxconn);
+    let ages = [first, second].map(|listener| listener.queue.age_ms);
+    assert_eq!(ages, [None, Some(1000)]);
 }
 
 #[test]
