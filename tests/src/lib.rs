@@ -9,6 +9,7 @@ pub mod lookup;
 pub mod maps;
 pub mod netns;
 pub mod processes;
+pub mod same_address;
 pub mod servers;
 pub mod skip;
 pub mod sockets;

@@ -15,7 +15,7 @@ use std::{
 
 pub use self::{
     names::Names,
-    processes::Inhabitants,
+    processes::{Inhabitants, last_pid},
     visit::{Home, VisitError},
 };
 use crate::ids::{NetnsId, Pid};

@@ -15,7 +15,7 @@ use crate::{
     sampler::queues::Queues,
     source::{
         diag::TcpConnection,
-        netns::{Home, Inhabitants, Names, VisitError, doors},
+        netns::{Home, Inhabitants, Names, VisitError, doors, last_pid},
     },
 };
 
@@ -28,6 +28,8 @@ const LATEST: Duration = Duration::from_secs(5);
 /// The same of looks where the processes are.
 const LOOKING_SHARE: u32 = 500;
 const LATEST_LOOK: Duration = Duration::from_secs(10);
+/// A process enters its namespace within this time of being made, or is found by a later look.
+const SETTLED: Duration = Duration::from_secs(3);
 
 pub(super) struct Reader {
     own: NetnsId,
@@ -36,6 +38,9 @@ pub(super) struct Reader {
     names: Names,
     inhabitants: Inhabitants,
     looked: Option<Monotonic>,
+    /// The pid that was given out last, and when that was seen to have changed.
+    last_pid: Option<u32>,
+    last_birth: Monotonic,
     /// When this reading began.
     began: Monotonic,
     queues: BTreeMap<NetnsId, Queues>,
@@ -59,6 +64,8 @@ impl Reader {
             names: Names::default(),
             inhabitants: Inhabitants::default(),
             looked: None,
+            last_pid: None,
+            last_birth: Monotonic::from_nanos(0),
             began: Monotonic::from_nanos(0),
             queues: BTreeMap::new(),
             cost: Cost::default(),
@@ -147,12 +154,26 @@ impl Reader {
     fn begin(&mut self) -> Monotonic {
         self.began = Monotonic::now();
         self.names = Names::read(Path::new("/"));
-        let interval = (self.cost.looking * LOOKING_SHARE).clamp(SOONEST, LATEST_LOOK);
-        let is_due = |looked: Monotonic| self.began.0 >= looked.0 + interval;
-        if self.aim != Aim::Nothing && self.looked.is_none_or(is_due) {
+        if self.aim != Aim::Nothing && self.must_look() {
             self.look();
         }
         self.began
+    }
+
+    /// While no process is made, hardly any can have gone elsewhere.
+    fn must_look(&mut self) -> bool {
+        let last_pid = last_pid(Path::new("/proc"));
+        if last_pid.is_none() || last_pid != self.last_pid {
+            self.last_pid = last_pid;
+            self.last_birth = self.began;
+        }
+        let Some(looked) = self.looked else {
+            return true;
+        };
+        let soonest = (self.cost.looking * LOOKING_SHARE).clamp(SOONEST, LATEST_LOOK);
+        let is_quiet = self.began.since(self.last_birth) >= SETTLED;
+        let interval = if is_quiet { LATEST_LOOK } else { soonest };
+        self.began.since(looked) >= interval
     }
 
     fn look(&mut self) {

@@ -3,7 +3,7 @@
 //! Apart from [`crate::source::proc`] because it cannot hang: the kernel reads this link without
 //! the process's memory, and so without its locks.
 
-use std::{collections::BTreeMap, ffi::CStr, io::Write as _, mem::MaybeUninit, path::Path};
+use std::{collections::BTreeMap, ffi::CStr, fs, io::Write as _, mem::MaybeUninit, path::Path};
 
 use rustix::{
     fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw},
@@ -83,6 +83,13 @@ impl Inhabitants {
     }
 }
 
+/// The pid that was given out last, from `loadavg` under `proc`.
+#[must_use]
+pub fn last_pid(proc: &Path) -> Option<u32> {
+    let text = fs::read_to_string(proc.join("loadavg")).ok()?;
+    text.split_whitespace().next_back()?.parse().ok()
+}
+
 fn pid(name: &CStr) -> Option<Pid> {
     let name = name.to_str().ok()?;
     let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
@@ -99,7 +106,7 @@ fn namespace(link: &[u8]) -> Option<NetnsId> {
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
-    use super::Inhabitants;
+    use super::{Inhabitants, last_pid};
     use crate::ids::{NetnsId, Pid};
 
     #[test]
@@ -125,6 +132,14 @@ mod tests {
         there.sort_unstable();
         assert_eq!(there, [Pid(20), Pid(21)]);
         assert_eq!((found.processes, found.unreadable), (6, 0));
+    }
+
+    #[test]
+    fn the_last_pid_is_read() {
+        let proc = tempfile::tempdir().unwrap();
+        assert_eq!(last_pid(proc.path()), None);
+        fs::write(proc.path().join("loadavg"), "4.71 5.60 4.91 2/512 28481\n").unwrap();
+        assert_eq!(last_pid(proc.path()), Some(28481));
     }
 
     #[test]
