@@ -286,7 +286,7 @@ impl Sampling {
             let period = Duration::from_secs(1) / wanted.sample_hz.max(1);
             // Beats that were missed are not made up for.
             next = (next + period).max(now);
-            self.watched.sample();
+            self.watched.sample(self.programs.activity());
             let interval = if hub.was_read_within(READER_STAYS) {
                 PUBLISH_INTERVAL
             } else {
@@ -300,7 +300,7 @@ impl Sampling {
     }
 
     fn tick(&mut self) -> View {
-        self.watched.sample();
+        self.watched.sample(None);
         self.view()
     }
 

@@ -80,6 +80,17 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// See [`Bpf::activity`].
+    #[must_use]
+    pub fn activity(&self) -> Option<u64> {
+        match self {
+            Self::On(running) => running.bpf.activity(),
+            Self::Off(_) => None,
+        }
+    }
+}
+
 impl Running {
     fn start(
         plan: &plan::BpfPlan,

@@ -52,6 +52,8 @@ pub struct Queues {
     tcp: Reading,
     unix: Reading,
     last_drops: BTreeMap<ListenerKey, Option<u32>>,
+    /// [`crate::source::bpf::Bpf::activity`] before TCP was read last.
+    activity: Option<u64>,
     seen: Seen,
 }
 
@@ -105,6 +107,7 @@ impl Queues {
             tcp: Reading::default(),
             unix: Reading::default(),
             last_drops: BTreeMap::new(),
+            activity: None,
             seen: Seen {
                 netns,
                 tcp: None,
@@ -129,14 +132,32 @@ impl Queues {
         self.diag = None;
     }
 
-    /// Reads what is due.
-    pub fn sample(&mut self, now: Monotonic) {
-        if self.tcp.is_due(now) {
+    /// Reads what is due. `activity` is a number that would have changed if a queue had grown or a
+    /// listener had come or gone, where there is one.
+    pub fn sample(&mut self, now: Monotonic, activity: Option<u64>) {
+        if self.tcp.is_due(now) && !self.is_quiet(now, activity) {
             self.sample_tcp(now);
+            self.activity = activity;
         }
         if self.unix.is_due(now) {
             self.sample_unix(now);
         }
+    }
+
+    /// All queues were empty, and nothing has joined one since. Looked at once a second all the
+    /// same, for limits that have changed and for events that the programs missed.
+    fn is_quiet(&self, now: Monotonic, activity: Option<u64>) -> bool {
+        let Some(last) = &self.seen.tcp else {
+            return false;
+        };
+        activity.is_some()
+            && activity == self.activity
+            && now.since(last.taken) < SLOW_INTERVAL
+            && !last.interrupted
+            && last
+                .listeners
+                .values()
+                .all(|socket| socket.queued == Some(0))
     }
 
     fn sample_tcp(&mut self, now: Monotonic) {

@@ -53,15 +53,15 @@ impl Watched {
             ledger: Ledger::default(),
             folded: BTreeMap::new(),
         };
-        watched.sample();
+        watched.sample(None);
         watched.take_report();
         Ok(watched)
     }
 
-    /// Reads what is due of the own namespace.
-    pub fn sample(&mut self) {
+    /// Reads what is due of the own namespace; see [`Queues::sample`].
+    pub fn sample(&mut self, activity: Option<u64>) {
         if let Some(own) = &mut self.own {
-            own.sample(Monotonic::now());
+            own.sample(Monotonic::now(), activity);
             fold(&mut self.ledger, &mut self.folded, own.seen());
         }
     }
@@ -101,7 +101,7 @@ impl Watched {
 
     /// Reads all namespaces now.
     pub fn sample_all(&mut self) {
-        self.sample();
+        self.sample(None);
         if *self.foreign.aim() != Aim::Nothing {
             self.foreign.read_now();
         }

@@ -204,7 +204,7 @@ impl Reader {
     }
 
     fn sample(&mut self, netns: NetnsId, now: Monotonic) -> Result<Visit<()>, VisitError> {
-        self.visit(netns, |queues| queues.sample(now))
+        self.visit(netns, |queues| queues.sample(now, None))
     }
 
     /// By the first way in that works. What a namespace's processes were may be old: before it

@@ -81,6 +81,32 @@ impl Bpf {
         }
     }
 
+    /// A number that changes when a listener comes or goes, when a connection joins a queue, and when
+    /// one is accepted or ends; `None` where the kernel does not tell of arrivals.
+    pub fn activity(&self) -> Option<u64> {
+        if !self.hooks().sees_arrivals() {
+            return None;
+        }
+        let mut activity = 0u64;
+        for slot in 0..self.rows.len() {
+            let row = self.rows.load(slot, offset_of!(ListenerRow, generation));
+            // The mark of a free row's last life stays the same until its next.
+            activity = activity.wrapping_mul(31).wrapping_add(row);
+            if row == 0 {
+                continue;
+            }
+            for shard in slot * self.shards..(slot + 1) * self.shards {
+                for offset in [
+                    offset_of!(ListenerCounters, changes),
+                    offset_of!(ListenerCounters, peak),
+                ] {
+                    activity = activity.wrapping_add(self.counters.load(shard, offset));
+                }
+            }
+        }
+        Some(activity)
+    }
+
     /// One row's counts, summed over the shards.
     pub(super) fn counts(&mut self, slot: u32) -> ListenerCounts {
         let complete = self.seeding_complete && !self.late.contains(&slot);
