@@ -1,5 +1,6 @@
 //! `cargo xtask COMMAND`: everything that is done to this repository, one file per command.
 
+mod bench;
 mod debian;
 mod ebpf;
 mod process;
@@ -25,7 +26,10 @@ enum Command {
     Run(run::Arguments),
     Test(test::Arguments),
     Ebpf(ebpf::Arguments),
+    Bench(bench::Arguments),
     Verify(verify::Arguments),
+    #[command(subcommand, hide = true)]
+    Load(bench::Load),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +37,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Ebpf(arguments) => ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Load(load) => load.run().map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

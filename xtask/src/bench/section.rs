@@ -1,0 +1,111 @@
+//! The sections of the document, one file each.
+
+mod bpf_cost;
+mod daemon_cost;
+mod listener_reading;
+mod stalls;
+mod syscall_tax;
+mod throughput;
+mod view_latency;
+
+use anyhow::Result;
+
+use super::{Setting, report::Report};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    BpfCost,
+    Throughput,
+    SyscallTax,
+    ListenerReading,
+    DaemonCost,
+    ViewLatency,
+    Stalls,
+}
+
+/// A section as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choice {
+    /// BPF time per connection and per event, and map memory
+    A,
+    /// Connections per second and processor time of each
+    B,
+    /// What the accept hook costs other system calls
+    C,
+    /// Reading all listeners
+    D,
+    /// The daemon's processor time and memory
+    E,
+    /// Latency of the view
+    F,
+    /// What is seen of short stalls
+    Stalls,
+    All,
+}
+
+impl Section {
+    pub const ALL: [Self; 7] = [
+        Self::BpfCost,
+        Self::Throughput,
+        Self::SyscallTax,
+        Self::ListenerReading,
+        Self::DaemonCost,
+        Self::ViewLatency,
+        Self::Stalls,
+    ];
+
+    pub fn chosen(choices: &[Choice]) -> Vec<Self> {
+        let is_chosen = |section: &Self| {
+            choices
+                .iter()
+                .any(|choice| *choice == Choice::All || *choice == section.choice())
+        };
+        Self::ALL.into_iter().filter(is_chosen).collect()
+    }
+
+    const fn choice(self) -> Choice {
+        match self {
+            Self::BpfCost => Choice::A,
+            Self::Throughput => Choice::B,
+            Self::SyscallTax => Choice::C,
+            Self::ListenerReading => Choice::D,
+            Self::DaemonCost => Choice::E,
+            Self::ViewLatency => Choice::F,
+            Self::Stalls => Choice::Stalls,
+        }
+    }
+
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::BpfCost => "BPF time per connection",
+            Self::Throughput => "Connections per second with observers attached",
+            Self::SyscallTax => "Tax on other system calls",
+            Self::ListenerReading => "Reading all listeners",
+            Self::DaemonCost => "The daemon's own cost",
+            Self::ViewLatency => "Latency of GET /v1/view",
+            Self::Stalls => "Short stalls",
+        }
+    }
+
+    pub fn run(self, setting: &Setting) -> Result<Report> {
+        match self {
+            Self::BpfCost => bpf_cost::run(setting),
+            Self::Throughput => throughput::run(setting),
+            Self::SyscallTax => syscall_tax::run(setting),
+            Self::ListenerReading => listener_reading::run(setting),
+            Self::DaemonCost => daemon_cost::run(setting),
+            Self::ViewLatency => view_latency::run(setting),
+            Self::Stalls => stalls::run(setting),
+        }
+    }
+}
+
+/// What is compared, in the order of one round: each begins some round.
+fn rotated<T: Copy>(items: &[T], round: u32) -> Vec<T> {
+    let mut items = items.to_vec();
+    if !items.is_empty() {
+        let first = round as usize % items.len();
+        items.rotate_left(first);
+    }
+    items
+}

@@ -1,0 +1,278 @@
+//! How long the view takes to fetch, and whether that depends on the workers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::Section;
+use crate::bench::{
+    Setting,
+    child::{Answering, Running, until},
+    daemon::Daemon,
+    http::Client,
+    isolated::isolated,
+    load::Load,
+    needs,
+    report::{Goal, Report, Table},
+    statistics::Sample,
+};
+
+const LISTENERS: &str = "10";
+const WORKERS: &str = "16";
+const PORT: &str = "24000";
+
+const METHOD: &str = "\
+10 TCP listeners, each with a master and 16 forked workers that accept and keep connections. One \
+client asks for `GET /v1/view` over the daemon's unix socket, one request at a time on one \
+connection, and by turns, a batch each, for a static file of the size of the view from nginx (one \
+worker process, `sendfile` and access log off) over a unix socket. Time is from the first byte of \
+the request to the last one of the answer, which includes the client's own reading. *Hung* means \
+that every worker has been stopped (SIGSTOP). Percentiles are of all requests of a case; brackets \
+have the least and the greatest of any batch. Noise: an interrupted request is in the 99th percentile \
+of both.";
+
+/// Percentiles of one server in one case, in microseconds.
+struct Latency {
+    p50: Percentile,
+    p99: Percentile,
+}
+
+struct Percentile {
+    of_all: f64,
+    of_batches: Sample,
+}
+
+impl Percentile {
+    fn of(share: f64, batches: &[Sample], all: &Sample) -> Option<Self> {
+        Some(Self {
+            of_all: all.percentile(share),
+            of_batches: Sample::new(batches.iter().map(|batch| batch.percentile(share)))?,
+        })
+    }
+
+    fn text(&self) -> String {
+        let (least, greatest) = (self.of_batches.least(), self.of_batches.greatest());
+        format!("{:.0} ({least:.0}–{greatest:.0})", self.of_all)
+    }
+}
+
+impl Latency {
+    fn of(batches: &[Vec<f64>]) -> Option<Self> {
+        let all = Sample::new(batches.iter().flatten().copied())?;
+        let batches: Vec<Sample> = batches
+            .iter()
+            .filter_map(|batch| Sample::new(batch.iter().copied()))
+            .collect();
+        Some(Self {
+            p50: Percentile::of(0.5, &batches, &all)?,
+            p99: Percentile::of(0.99, &batches, &all)?,
+        })
+    }
+}
+
+struct Case {
+    name: String,
+    bytes: usize,
+    view: Latency,
+    nginx: Option<Latency>,
+}
+
+pub fn run(setting: &Setting) -> Result<Report> {
+    let mut report = Report::new(Section::ViewLatency.title(), METHOD);
+    let absent = needs::absent("nginx");
+    let has_nginx = absent.is_none();
+    report.notes.extend(absent);
+    let cases = isolated(|| cases(setting, has_nginx))?;
+
+    let mut table = Table::new([
+        "case",
+        "bytes",
+        "view p50, µs",
+        "nginx p50, µs",
+        "view p99, µs",
+        "nginx p99, µs",
+    ]);
+    for case in &cases {
+        let nginx = |percentile: fn(&Latency) -> &Percentile| {
+            let nginx = case.nginx.as_ref().map(percentile);
+            nginx.map_or_else(|| "not measured".to_owned(), Percentile::text)
+        };
+        table.row([
+            case.name.clone(),
+            case.bytes.to_string(),
+            case.view.p50.text(),
+            nginx(|latency| &latency.p50),
+            case.view.p99.text(),
+            nginx(|latency| &latency.p99),
+        ]);
+        if let Some(nginx) = &case.nginx {
+            for (name, view, target) in [
+                ("p50", &case.view.p50, &nginx.p50),
+                ("p99", &case.view.p99, &nginx.p99),
+            ] {
+                let what = format!("view {name} against nginx, {}", case.name);
+                let goal = Goal::at_most(what, view.of_all, target.of_all, " µs");
+                report.goals.push(goal);
+            }
+        }
+    }
+    report.tables.push(table);
+    let (batches, size) = batches(setting);
+    let text = format!("{batches} batches of {size} requests to each in every case.");
+    report.notes.push(text);
+    Ok(report)
+}
+
+fn batches(setting: &Setting) -> (u32, u32) {
+    (setting.rounds(20, 4), setting.pick(500, 250))
+}
+
+fn cases(setting: &Setting, has_nginx: bool) -> Result<Vec<Case>> {
+    let place = ["--listeners", LISTENERS, "--port", PORT];
+    let (_servers, pids) = Load::start(&[&["serve", "--workers", WORKERS], &place[..]].concat())?;
+    let workers: Vec<Pid> = pids
+        .split_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().ok()?))
+        .collect::<Option<_>>()
+        .context("pids of the workers")?;
+    let daemon = Daemon::start(&setting.raindrops, &[])?;
+    let nginx = if has_nginx {
+        Some(Nginx::start()?)
+    } else {
+        None
+    };
+    let measured = |name: String| measure(setting, name, &daemon, nginx.as_ref());
+    until("the workers in the view", || {
+        let view = daemon.view()?;
+        let seen = view["workers"].as_array().map_or(0, Vec::len);
+        Ok((seen >= workers.len()).then_some(()))
+    })?;
+
+    let mut cases = vec![measured("no connections".to_owned())?];
+    let count: u64 = setting.pick(60_000, 20_000);
+    let _clients = hold(count, &place)?;
+    until("all connections in the view", || {
+        Ok((active(&daemon)? == count).then_some(()))
+    })?;
+    cases.push(measured(format!("{count} connections"))?);
+    for worker in &workers {
+        kill_process(*worker, Signal::STOP).context("stopping a worker")?;
+    }
+    let queued: u64 = 1000;
+    let _queued = hold(queued, &place)?;
+    let name = format!("{count} connections, {queued} queued, all workers hung");
+    cases.push(measured(name)?);
+    ensure!(active(&daemon)? == count, "stopped workers have accepted");
+    Ok(cases)
+}
+
+fn hold(connections: u64, place: &[&str]) -> Result<(Answering, String)> {
+    let connections = connections.to_string();
+    Load::start(&[&["hold", "--connections", &connections], place].concat())
+}
+
+/// Active connections of all listeners.
+fn active(daemon: &Daemon) -> Result<u64> {
+    let view = daemon.view()?;
+    let listeners = view["listeners"].as_array().context("no listeners")?;
+    let active = |listener: &serde_json::Value| listener["connections"]["active"].as_u64();
+    Ok(listeners.iter().filter_map(active).sum())
+}
+
+fn measure(
+    setting: &Setting,
+    name: String,
+    daemon: &Daemon,
+    nginx: Option<&Nginx>,
+) -> Result<Case> {
+    let (count, size) = batches(setting);
+    let mut view = daemon.client("/v1/view")?;
+    let body = view.get()?;
+    let bytes = body.len();
+    let mut file = match nginx {
+        Some(nginx) => Some(nginx.client(body)?),
+        None => None,
+    };
+    let (mut of_view, mut of_file) = (Vec::new(), Vec::new());
+    for round in 0..count {
+        // Each is first by turns.
+        if round % 2 == 0 {
+            of_view.push(batch(&mut view, size)?);
+        }
+        if let Some(file) = &mut file {
+            of_file.push(batch(file, size)?);
+        }
+        if round % 2 == 1 {
+            of_view.push(batch(&mut view, size)?);
+        }
+    }
+    Ok(Case {
+        name,
+        bytes,
+        view: Latency::of(&of_view).context("no requests")?,
+        nginx: Latency::of(&of_file),
+    })
+}
+
+fn batch(client: &mut Client, size: u32) -> Result<Vec<f64>> {
+    let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+    (0..size)
+        .map(|_| client.timed().map(microseconds))
+        .collect()
+}
+
+/// A web server with one file.
+struct Nginx {
+    _running: Running,
+    directory: TempDir,
+}
+
+impl Nginx {
+    fn start() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let place = directory.path();
+        let configuration = place.join("nginx.conf");
+        fs::write(&configuration, Self::configuration(place))?;
+        let running = Running::start(
+            Command::new("nginx")
+                .arg("-c")
+                .arg(&configuration)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null()),
+        )?;
+        let socket = place.join("nginx.sock");
+        until("nginx to listen", || Ok(socket.exists().then_some(())))?;
+        Ok(Self {
+            _running: running,
+            directory,
+        })
+    }
+
+    fn configuration(place: &Path) -> String {
+        let place = place.display();
+        format!(
+            "user root; worker_processes 1; daemon off; pid {place}/nginx.pid; \
+             error_log {place}/error.log; events {{ worker_connections 64; }}\n\
+             http {{ access_log off; keepalive_requests 100000000; \
+             client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; \
+             fastcgi_temp_path {place}/fastcgi; uwsgi_temp_path {place}/uwsgi; \
+             scgi_temp_path {place}/scgi; \
+             server {{ listen unix:{place}/nginx.sock; root {place}/www; }} }}\n"
+        )
+    }
+
+    /// Will ask for a file with these contents.
+    fn client(&self, contents: &[u8]) -> Result<Client> {
+        let root: PathBuf = self.directory.path().join("www");
+        fs::create_dir_all(&root)?;
+        fs::write(root.join("view"), contents)?;
+        Client::connect(&self.directory.path().join("nginx.sock"), "/view")
+    }
+}
