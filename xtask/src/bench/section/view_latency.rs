@@ -32,7 +32,7 @@ const METHOD: &str = "\
 10 TCP listeners, each with a master and 16 forked workers that accept and keep connections. One \
 client asks for `GET /v1/view` over the daemon's unix socket, one request at a time on one \
 connection, and by turns, a batch each, for a static file of the size of the view from nginx (one \
-worker process, `sendfile` and access log off) over a unix socket. Time is from the first byte of \
+process, `sendfile` and access log off) over a unix socket. Time is from the first byte of \
 the request to the last one of the answer, which includes the client's own reading. *Hung* means \
 that every worker has been stopped (SIGSTOP). Percentiles are of all requests of a case; brackets \
 have the least and the greatest of any batch. Noise: an interrupted request is in the 99th percentile \
@@ -258,7 +258,7 @@ impl Nginx {
     fn configuration(place: &Path) -> String {
         let place = place.display();
         format!(
-            "user root; worker_processes 1; daemon off; pid {place}/nginx.pid; \
+            "user root; master_process off; daemon off; pid {place}/nginx.pid; \
              error_log {place}/error.log; events {{ worker_connections 64; }}\n\
              http {{ access_log off; keepalive_requests 100000000; \
              client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; \
