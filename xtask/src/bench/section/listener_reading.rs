@@ -180,12 +180,7 @@ pub fn run(setting: &Setting) -> Result<Report> {
         report.goals = vec![
             Goal::at_most(format!("{what}, no connections"), none, 40.0, " µs"),
             Goal::at_most(format!("{what}, {most} connections"), many, 40.0, " µs"),
-            Goal::at_most(
-                "the same, against none, ratio",
-                many / none,
-                1.2,
-                "",
-            ),
+            Goal::at_most("the same, against none, ratio", many / none, 1.2, ""),
         ];
     }
     report.notes.push(format!(

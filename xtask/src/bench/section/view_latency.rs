@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -35,7 +36,10 @@ connection, and by turns, a batch each, for a static file of the size of the vie
 process, `sendfile` and access log off) over a unix socket. Time is from the first byte of \
 the request to the last one of the answer, which includes the client's own reading. *Hung* means \
 that every worker has been stopped (SIGSTOP). Percentiles are of all requests of a case; brackets \
-have the least and the greatest of any batch. Noise: an interrupted request is in the 99th percentile \
+have the least and the greatest of any batch. The view is rendered for the first request after it \
+was made, at most ten times a second, so requests in a row are mostly answered from what is rendered \
+already. *Paced* requests come one every 120 ms, so that each waits for the rendering, and finds both \
+servers asleep. Noise: an interrupted request is in the 99th percentile \
 of both.";
 
 /// Percentiles of one server in one case, in microseconds.
@@ -77,11 +81,26 @@ impl Latency {
     }
 }
 
+/// Of both servers.
+struct Pair {
+    view: Latency,
+    nginx: Option<Latency>,
+}
+
+impl Pair {
+    fn of(view: &[Vec<f64>], nginx: &[Vec<f64>]) -> Result<Self> {
+        Ok(Self {
+            view: Latency::of(view).context("no requests")?,
+            nginx: Latency::of(nginx),
+        })
+    }
+}
+
 struct Case {
     name: String,
     bytes: usize,
-    view: Latency,
-    nginx: Option<Latency>,
+    in_a_row: Pair,
+    paced: Pair,
 }
 
 pub fn run(setting: &Setting) -> Result<Report> {
@@ -91,43 +110,64 @@ pub fn run(setting: &Setting) -> Result<Report> {
     report.notes.extend(absent);
     let cases = isolated(|| cases(setting, has_nginx))?;
 
-    let mut table = Table::new([
-        "case",
+    let mut in_a_row = table("requests in a row");
+    let mut paced = table("paced requests");
+    for case in &cases {
+        in_a_row.row(case.row(&case.in_a_row));
+        paced.row(case.row(&case.paced));
+        let Pair { view, nginx } = &case.in_a_row;
+        let Some(nginx) = nginx else { continue };
+        for (which, view, nginx) in [
+            ("p50", &view.p50, &nginx.p50),
+            ("p99", &view.p99, &nginx.p99),
+        ] {
+            let what = format!("view {which} against nginx, {}", case.name);
+            let goal = Goal::at_most(what, view.of_all, nginx.of_all, " µs");
+            report.goals.push(goal);
+        }
+    }
+    report.tables = vec![in_a_row, paced];
+    let (batches, size) = batches(setting);
+    report.notes.push(format!(
+        "{batches} batches of {size} requests in a row and {} paced requests to each in every case.",
+        paced_requests(setting)
+    ));
+    Ok(report)
+}
+
+fn table(case: &str) -> Table {
+    Table::new([
+        case,
         "bytes",
         "view p50, µs",
         "nginx p50, µs",
         "view p99, µs",
         "nginx p99, µs",
-    ]);
-    for case in &cases {
+    ])
+}
+
+impl Case {
+    fn row(&self, pair: &Pair) -> [String; 6] {
         let nginx = |percentile: fn(&Latency) -> &Percentile| {
-            let nginx = case.nginx.as_ref().map(percentile);
+            let nginx = pair.nginx.as_ref().map(percentile);
             nginx.map_or_else(|| "not measured".to_owned(), Percentile::text)
         };
-        table.row([
-            case.name.clone(),
-            case.bytes.to_string(),
-            case.view.p50.text(),
+        [
+            self.name.clone(),
+            self.bytes.to_string(),
+            pair.view.p50.text(),
             nginx(|latency| &latency.p50),
-            case.view.p99.text(),
+            pair.view.p99.text(),
             nginx(|latency| &latency.p99),
-        ]);
-        if let Some(nginx) = &case.nginx {
-            for (name, view, target) in [
-                ("p50", &case.view.p50, &nginx.p50),
-                ("p99", &case.view.p99, &nginx.p99),
-            ] {
-                let what = format!("view {name} against nginx, {}", case.name);
-                let goal = Goal::at_most(what, view.of_all, target.of_all, " µs");
-                report.goals.push(goal);
-            }
-        }
+        ]
     }
-    report.tables.push(table);
-    let (batches, size) = batches(setting);
-    let text = format!("{batches} batches of {size} requests to each in every case.");
-    report.notes.push(text);
-    Ok(report)
+}
+
+/// Between two requests to one server when they are paced.
+const PACE: Duration = Duration::from_millis(120);
+
+fn paced_requests(setting: &Setting) -> u32 {
+    setting.pick(100, 20)
 }
 
 fn batches(setting: &Setting) -> (u32, u32) {
@@ -169,7 +209,11 @@ fn cases(setting: &Setting, has_nginx: bool) -> Result<Vec<Case>> {
     let _queued = hold(queued, &place)?;
     let name = format!("{count} connections, {queued} queued, all workers hung");
     cases.push(measured(name)?);
-    ensure!(active(&daemon)? == count, "stopped workers have accepted");
+    let shown = active(&daemon)?;
+    ensure!(
+        shown == count,
+        "{shown} connections are shown as accepted, not {count}"
+    );
     Ok(cases)
 }
 
@@ -192,7 +236,6 @@ fn measure(
     daemon: &Daemon,
     nginx: Option<&Nginx>,
 ) -> Result<Case> {
-    let (count, size) = batches(setting);
     let mut view = daemon.client("/v1/view")?;
     let body = view.get()?;
     let bytes = body.len();
@@ -200,25 +243,43 @@ fn measure(
         Some(nginx) => Some(nginx.client(body)?),
         None => None,
     };
+    Ok(Case {
+        name,
+        bytes,
+        in_a_row: in_a_row(setting, &mut view, file.as_mut())?,
+        paced: paced(setting, &mut view, file.as_mut())?,
+    })
+}
+
+fn in_a_row(setting: &Setting, view: &mut Client, mut file: Option<&mut Client>) -> Result<Pair> {
+    let (count, size) = batches(setting);
     let (mut of_view, mut of_file) = (Vec::new(), Vec::new());
     for round in 0..count {
         // Each is first by turns.
         if round % 2 == 0 {
-            of_view.push(batch(&mut view, size)?);
+            of_view.push(batch(view, size)?);
         }
         if let Some(file) = &mut file {
             of_file.push(batch(file, size)?);
         }
         if round % 2 == 1 {
-            of_view.push(batch(&mut view, size)?);
+            of_view.push(batch(view, size)?);
         }
     }
-    Ok(Case {
-        name,
-        bytes,
-        view: Latency::of(&of_view).context("no requests")?,
-        nginx: Latency::of(&of_file),
-    })
+    Pair::of(&of_view, &of_file)
+}
+
+fn paced(setting: &Setting, view: &mut Client, mut file: Option<&mut Client>) -> Result<Pair> {
+    let (mut of_view, mut of_file) = (Vec::new(), Vec::new());
+    for _ in 0..paced_requests(setting) {
+        thread::sleep(PACE / 2);
+        of_view.extend(batch(view, 1)?);
+        thread::sleep(PACE / 2);
+        if let Some(file) = &mut file {
+            of_file.extend(batch(file, 1)?);
+        }
+    }
+    Pair::of(&[of_view], &[of_file])
 }
 
 fn batch(client: &mut Client, size: u32) -> Result<Vec<f64>> {
