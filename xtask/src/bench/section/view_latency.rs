@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Section;
@@ -222,12 +223,15 @@ fn hold(connections: u64, place: &[&str]) -> Result<(Answering, String)> {
     Load::start(&[&["hold", "--connections", &connections], place].concat())
 }
 
-/// Active connections of all listeners.
+/// Active connections of the TCP listeners; the unix ones are those of the measurement itself.
 fn active(daemon: &Daemon) -> Result<u64> {
     let view = daemon.view()?;
     let listeners = view["listeners"].as_array().context("no listeners")?;
-    let active = |listener: &serde_json::Value| listener["connections"]["active"].as_u64();
-    Ok(listeners.iter().filter_map(active).sum())
+    let active = |listener: &Value| listener["connections"]["active"].as_u64();
+    let tcp = listeners
+        .iter()
+        .filter(|listener| listener["protocol"] == "tcp");
+    Ok(tcp.filter_map(active).sum())
 }
 
 fn measure(
