@@ -14,7 +14,9 @@ mod walk;
 
 use std::{collections::BTreeMap, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage};
+use netlink_packet_core::{
+    Emitable as _, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
@@ -57,6 +59,14 @@ pub struct Diag {
     socket: Option<Socket>,
     sequence: u32,
     buffer: Box<[u8]>,
+    /// Whether the kernel lists IPv4 and IPv6 listeners in one dump, as far as is known.
+    lists_all_at_once: bool,
+}
+
+/// What is asked for.
+enum Question {
+    OfFamily(SockDiagMessage),
+    AllTcpListeners,
 }
 
 impl Diag {
@@ -66,6 +76,7 @@ impl Diag {
             socket: Some(open_socket()?),
             sequence: 0,
             buffer: vec![0; BUFFER].into_boxed_slice(),
+            lists_all_at_once: true,
         })
     }
 
@@ -80,17 +91,12 @@ impl Diag {
         let netns = self.netns;
         let (listeners, completeness) = self.retried(|diag| {
             let mut listeners = BTreeMap::new();
-            let mut completeness = Completeness::default();
-            for family in [Family::V4, Family::V6] {
-                let request = inet::listeners_request(family);
-                let dumped = diag.dump(TCP_LISTENERS, request, |payload| {
-                    if let Some((inode, socket)) = inet::parse_listener(payload)? {
-                        listeners.insert(ListenerKey { netns, inode }, socket);
-                    }
-                    Ok(())
-                })?;
-                completeness = completeness.and(dumped);
-            }
+            let completeness = diag.dump_tcp_listeners(|payload| {
+                if let Some((inode, socket)) = inet::parse_listener(payload)? {
+                    listeners.insert(ListenerKey { netns, inode }, socket);
+                }
+                Ok(())
+            })?;
             Ok((listeners, completeness))
         })?;
         Ok(QueueSnapshot {
@@ -101,17 +107,42 @@ impl Diag {
         })
     }
 
+    /// One dump where the kernel knows the older request, else one of each family.
+    fn dump_tcp_listeners(
+        &mut self,
+        mut row: impl FnMut(&[u8]) -> Result<(), Malformed>,
+    ) -> Result<Completeness, DiagError> {
+        if self.lists_all_at_once {
+            match self.dump(TCP_LISTENERS, Question::AllTcpListeners, &mut row) {
+                Err(error @ DiagError::Refused { .. }) if !is_passing(&error) => {
+                    self.lists_all_at_once = false;
+                }
+                dumped => return dumped,
+            }
+        }
+        let mut completeness = Completeness::default();
+        for family in [Family::V4, Family::V6] {
+            let request = Question::OfFamily(inet::listeners_request(family));
+            completeness = completeness.and(self.dump(TCP_LISTENERS, request, &mut row)?);
+        }
+        Ok(completeness)
+    }
+
     /// Listening unix sockets, and how many accepted sockets each has. Walks every unix socket of
     /// the namespace.
     pub fn unix_sockets(&mut self) -> Result<(QueueSnapshot, UnixActiveSnapshot), DiagError> {
         let (tally, completeness) = self.retried(|diag| {
             let mut tally = Tally::default();
-            let completeness = diag.dump(UNIX_SOCKETS, unix::request(), |payload| {
-                if let Some(socket) = unix::parse(payload)? {
-                    tally.add(socket);
-                }
-                Ok(())
-            })?;
+            let completeness = diag.dump(
+                UNIX_SOCKETS,
+                Question::OfFamily(unix::request()),
+                |payload| {
+                    if let Some(socket) = unix::parse(payload)? {
+                        tally.add(socket);
+                    }
+                    Ok(())
+                },
+            )?;
             Ok((tally, completeness))
         })?;
         let (listeners, active) = tally.finish(self.netns);
@@ -135,7 +166,7 @@ impl Diag {
         let netns = self.netns;
         let mut completeness = Completeness::default();
         for family in [Family::V4, Family::V6] {
-            let request = inet::connections_request(family);
+            let request = Question::OfFamily(inet::connections_request(family));
             let dumped = self.dump(TCP_CONNECTIONS, request, |payload| {
                 each(inet::parse_connection(payload, netns)?);
                 Ok(())
@@ -167,20 +198,30 @@ impl Diag {
     fn dump(
         &mut self,
         subject: &'static str,
-        request: SockDiagMessage,
+        question: Question,
         row: impl FnMut(&[u8]) -> Result<(), Malformed>,
     ) -> Result<Completeness, DiagError> {
-        let module = match request {
-            SockDiagMessage::UnixRequest(_) | SockDiagMessage::UnixResponse(_) => unix_module,
-            SockDiagMessage::InetRequest(_) | SockDiagMessage::InetResponse(_) => tcp_module,
-        };
         self.sequence = self.sequence.wrapping_add(1);
+        let (module, request): (fn(Stage) -> DiagModule, _) = match question {
+            Question::AllTcpListeners => (tcp_module, encode_all_listeners(self.sequence)),
+            Question::OfFamily(request) => {
+                let module = match request {
+                    SockDiagMessage::UnixRequest(_) | SockDiagMessage::UnixResponse(_) => {
+                        unix_module
+                    }
+                    SockDiagMessage::InetRequest(_) | SockDiagMessage::InetResponse(_) => {
+                        tcp_module
+                    }
+                };
+                (module, encode(request, self.sequence))
+            }
+        };
         // Put back only when the dump was read to its end.
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => self.reopen()?,
         };
-        send(&socket, &encode(request, self.sequence))?;
+        send(&socket, &request)?;
         let receive = |mut buffer: &mut [u8]| socket.recv(&mut buffer, libc::MSG_TRUNC);
         match dump::drain(self.sequence, &mut self.buffer, receive, row) {
             Ok(completeness) => {
@@ -278,6 +319,19 @@ fn encode(request: SockDiagMessage, sequence: u32) -> Vec<u8> {
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
+    bytes
+}
+
+fn encode_all_listeners(sequence: u32) -> Vec<u8> {
+    let request = inet::all_listeners_request();
+    let mut header = NetlinkHeader::default();
+    let mut bytes = vec![0; header.buffer_len()];
+    header.message_type = inet::TCPDIAG_GETSOCK;
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.sequence_number = sequence;
+    header.length = (bytes.len() + request.len()) as u32;
+    header.emit(&mut bytes);
+    bytes.extend_from_slice(&request);
     bytes
 }
 

@@ -10,6 +10,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 
+use super::inet::TCPDIAG_GETSOCK;
+
 /// Messages are aligned to this (`NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
 
@@ -182,7 +184,7 @@ fn scan(
                     Some(errno) => Err(kernel_error(Stage::Dump, errno)),
                 };
             }
-            SOCK_DIAG_BY_FAMILY => {
+            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => {
                 if row(payload) == Err(Malformed) {
                     seen.malformed += 1;
                 }

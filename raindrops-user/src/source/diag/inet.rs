@@ -79,6 +79,21 @@ pub struct TcpConnection {
     pub remote: (IpAddr, u16),
 }
 
+/// Type of the request from before there were families in it, and of its answers. It is answered
+/// for IPv4 and IPv6 at once (`inet_diag_dump_compat`), so the table of listeners is walked once.
+pub(super) const TCPDIAG_GETSOCK: u16 = 18;
+
+/// `struct inet_diag_req` for all listeners, IPv4 and IPv6.
+pub(super) fn all_listeners_request() -> [u8; 60] {
+    const EXTENSIONS: usize = 3;
+    const STATES: usize = 52;
+
+    let mut request = [0; 60];
+    request[EXTENSIONS] = ExtensionFlags::SKMEMINFO.bits();
+    request[STATES..STATES + 4].copy_from_slice(&StateFlags::LISTEN.bits().to_ne_bytes());
+    request
+}
+
 pub(super) fn listeners_request(family: Family) -> SockDiagMessage {
     request(family, StateFlags::LISTEN, ExtensionFlags::SKMEMINFO)
 }

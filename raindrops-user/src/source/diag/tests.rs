@@ -21,7 +21,7 @@ use netlink_packet_sock_diag::{
     inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
 };
 
-use super::{Diag, DiagError, DiagModule, TcpState, netstat, proc_net};
+use super::{Diag, DiagError, DiagModule, Question, TcpState, netstat, proc_net};
 use crate::{
     address::{Address, UnixName},
     snapshot::{ListenSocket, ListenerKey, QueueSnapshot},
@@ -300,7 +300,9 @@ fn tells_missing_modules_apart() {
         (request(AF_INET, 99), DiagModule::Tcp),
     ];
     for (request, module) in table {
-        let error = diag.dump("test", request, |_| Ok(())).unwrap_err();
+        let error = diag
+            .dump("test", Question::OfFamily(request), |_| Ok(()))
+            .unwrap_err();
         assert_eq!(error.missing_module(), Some(module), "{error}");
     }
     assert!(diag.tcp_listeners().is_ok());
@@ -322,4 +324,25 @@ fn says_which_module_to_load() {
         "list unix sockets: the kernel module unix_diag is not loaded; run `modprobe unix_diag`"
     );
     assert_eq!(error.missing_module(), Some(DiagModule::Unix));
+}
+
+/// Check that one dump of both families lists what a dump of each lists.
+#[test]
+fn one_dump_lists_both_families() {
+    let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+    let v6 = TcpListener::bind("[::1]:0").unwrap();
+    let inodes = [inode(&v4), inode(&v6)];
+    let listed = |lists_all_at_once| {
+        let mut diag = Diag {
+            lists_all_at_once,
+            ..Diag::open().unwrap()
+        };
+        let listeners = diag.tcp_listeners().unwrap().listeners;
+        assert_eq!(diag.lists_all_at_once, lists_all_at_once);
+        let ours = |(key, _): &(ListenerKey, ListenSocket)| inodes.contains(&key.inode.0);
+        listeners.into_iter().filter(ours).collect::<Vec<_>>()
+    };
+    let at_once = listed(true);
+    assert_eq!(at_once.len(), 2);
+    assert_eq!(at_once, listed(false));
 }
