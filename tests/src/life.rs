@@ -20,7 +20,7 @@ use rustix::fs::fstat;
 use crate::{
     daemon::{self, Daemon, Place, User, source},
     kernel, maps, netns,
-    row::{Figures, Row, overflows},
+    row::{Figures, Row, shown_path},
     skip::{self, Need, can_run},
     wait,
 };
@@ -90,7 +90,7 @@ pub fn led_after<T>(
 
 impl Life {
     fn begin(arguments: &[&str]) -> Result<Self> {
-        let overflows = overflows()?;
+        let overflows = netns::listen_overflows()?;
         let place = Place::new()?;
         let daemon = place.start(User::Same, arguments)?;
         let view = daemon.view()?;
@@ -157,7 +157,7 @@ impl Life {
         let found = wait::until("the row that must be shown", || {
             // The kernel is asked before and after the view, and has to say the same.
             let expected = || {
-                let overflows = overflows()? - self.overflows;
+                let overflows = netns::listen_overflows()? - self.overflows;
                 let row = Row::expected(socket, figures, &accepts, overflows)?;
                 Ok(if self.is_counted() {
                     row
@@ -227,7 +227,7 @@ impl Life {
 
 /// Inodes of the listeners there are when a life begins whose rows may stay: the daemon's own.
 fn own_rows(view: &View, daemon: &Daemon) -> BTreeSet<u64> {
-    let own = crate::row::shown_path(daemon.socket());
+    let own = shown_path(daemon.socket());
     view.listeners
         .iter()
         .filter(|row| row.address == own)

@@ -18,7 +18,7 @@ use rustix::{
     },
 };
 
-use crate::{kernel, listening::UNIX_BACKLOG, netns, processes};
+use crate::{kernel, listening::UNIX_BACKLOG, processes};
 
 /// What has happened to a listener's connections, as the one who did it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,9 +322,4 @@ fn escaped(bytes: &[u8]) -> String {
 #[must_use]
 pub fn shown_path(path: &Path) -> String {
     escaped(path.as_os_str().as_bytes())
-}
-
-/// `ListenOverflows` of the calling thread's namespace.
-pub fn overflows() -> Result<u64> {
-    netns::listen_overflows()
 }
