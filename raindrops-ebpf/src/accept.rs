@@ -9,12 +9,12 @@ use raindrops_ebpf::{
 
 use crate::{
     atomic::EventWord,
-    count::{Listener, Worker},
-    lifecycle::{elapsed, since_established},
+    count::{self, Listener, Worker},
+    lifecycle::{elapsed, followed_as_a_whole, since_established},
     listen,
     maps::{CONNECTIONS, QUEUED_UNIX},
     seed,
-    sock::{self, IPPROTO_TCP, Sock, state},
+    sock::{self, IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
 };
 
 /// By file descriptor, in the process that called `accept()`.
@@ -24,19 +24,41 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
         return Ok(());
     }
     let child = sock::of_descriptor(descriptor as u64)?;
-    if CONNECTIONS.get_ptr(child.key()).is_some() {
-        return tcp::<E>(child, None);
+    let mut path = child;
+    if CONNECTIONS.get_ptr(child.key()).is_none() {
+        match child.family()? {
+            AF_INET | AF_INET6 if child.protocol()? == IPPROTO_MPTCP => {
+                if !child.is_followed()? {
+                    return Ok(());
+                }
+                path = child.first_path()?.ok_or(Miss::OtherProtocol)?;
+            }
+            AF_INET | AF_INET6 => {}
+            AF_UNIX => return unix(child, None),
+            _ => return Ok(()),
+        }
     }
-    match child.family()? {
-        AF_INET | AF_INET6 => tcp::<E>(child, None),
-        AF_UNIX => unix(child, None),
-        _ => Ok(()),
+    tcp::<E>(path, None)?;
+    if path == child {
+        Ok(())
+    } else {
+        followed_as_a_whole::<E>(path, child)
+    }
+}
+
+/// What `inet_csk_accept` returned: a TCP connection, or the first path of an MPTCP connection.
+#[inline(always)]
+pub fn taken_from_queue<E: EventWord>(child: Sock, listener: Sock) -> Result<(), Miss> {
+    tcp::<E>(child, Some(listener))?;
+    match child.began()? {
+        Some(whole) => followed_as_a_whole::<E>(child, whole),
+        None => Ok(()),
     }
 }
 
 /// A TCP connection; `listener` where the hook knows it.
 #[inline(always)]
-pub fn tcp<E: EventWord>(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
+fn tcp<E: EventWord>(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
     let Some(connection) = seed::queued_connection(child)? else {
         return untracked(child);
     };
@@ -46,6 +68,12 @@ pub fn tcp<E: EventWord>(child: Sock, listener: Option<Sock>) -> Result<(), Miss
         connection.listener = listen::row_of_tcp(listener)?;
     } else if !listen::is_known(connection.listener) {
         connection.listener = listen::row_by_address(&child.address()?);
+    } else if listen::has_closed(connection.listener) {
+        count::missed(Miss::LeftToAnother);
+        let other = listen::row_by_address(&child.address()?);
+        if listen::is_known(other) {
+            connection.listener = other;
+        }
     }
     if !listen::is_known(connection.listener) {
         return Err(Miss::NoListener);

@@ -52,7 +52,14 @@ globals! {
     QUEUE_LENGTH = "sk_buff_head.qlen";
     BUFFER_PREVIOUS = "sk_buff.prev";
     BUFFER_SOCK = "sk_buff.sk";
+    ULP_DATA = "inet_connection_sock.icsk_ulp_data";
+    MPTCP_FIRST_PATH = "mptcp_sock.first";
+    MPTCP_OF_PATH = "mptcp_subflow_context.conn";
 }
+
+/// Globals of offsets that a kernel may lack: built without MPTCP. They are 0 then, where none of
+/// these members can be.
+pub const OPTIONAL: &[&str] = &["MPTCP_FIRST_PATH", "MPTCP_OF_PATH"];
 
 /// Settings that are not offsets, by name; each is a `u32`.
 pub mod setting {

@@ -134,11 +134,15 @@ fn established(sock: Sock) -> Result<(), Miss> {
 
 #[inline(always)]
 fn half_closed<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
-    let Some(connection) = seed::connection(sock, old)? else {
-        return Ok(());
-    };
-    // SAFETY: a pointer to a whole map value.
-    let connection = unsafe { &mut *connection.as_ptr() };
+    match seed::connection(sock, old)? {
+        // SAFETY: a pointer to a whole map value.
+        Some(connection) => half_close::<E>(unsafe { &mut *connection.as_ptr() }),
+        None => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn half_close<E: EventWord>(connection: &mut Connection) -> Result<(), Miss> {
     let before = E::set(&raw mut connection.events, event::HALF_CLOSED);
     if before & event::ACCEPTED == 0 || before & (event::HALF_CLOSED | event::CLOSED) != 0 {
         return Ok(());
@@ -151,13 +155,20 @@ fn half_closed<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
 
 #[inline(always)]
 fn ended<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
-    let Some(connection) = seed::connection(sock, old)? else {
-        return Ok(());
-    };
-    // SAFETY: a pointer to a whole map value.
-    let connection = unsafe { &mut *connection.as_ptr() };
+    match seed::connection(sock, old)? {
+        // SAFETY: a pointer to a whole map value.
+        Some(connection) => end::<E>(sock, unsafe { &mut *connection.as_ptr() }),
+        None => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn end<E: EventWord>(sock: Sock, connection: &mut Connection) -> Result<(), Miss> {
     let before = E::set(&raw mut connection.events, event::CLOSED);
     if before & event::CLOSED != 0 || !listen::is_known(connection.listener) {
+        return Ok(());
+    }
+    if before & event::ACCEPTED == 0 && sock.has_joined() {
         return Ok(());
     }
     if before & event::ACCEPTED == 0 && !sock.has_socket() {
@@ -183,6 +194,38 @@ fn ended<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
         since_established(connection, now),
     );
     Ok(())
+}
+
+/// An MPTCP connection that was accepted: from now on its own state tells of its end, not that of
+/// the path over which it began. Others may join it, and outlive the first.
+#[inline(always)]
+pub fn followed_as_a_whole<E: EventWord>(path: Sock, whole: Sock) -> Result<(), Miss> {
+    let Some(connection) = CONNECTIONS.get_ptr(path.key()) else {
+        return Ok(());
+    };
+    // SAFETY: a pointer to a whole map value.
+    let connection = unsafe { *connection };
+    let moved = CONNECTIONS.insert(whole.key(), connection, 0);
+    moved.map_err(|_| Miss::ConnectionsFull)?;
+    let _ = CONNECTIONS.remove(path.key());
+    let Some(connection) = CONNECTIONS.get_ptr_mut(whole.key()) else {
+        return Ok(());
+    };
+    // SAFETY: a pointer to a whole map value.
+    let connection = unsafe { &mut *connection };
+    // What happened to it until now was no event of a known connection.
+    let now = whole.state()?;
+    if now == state::ESTABLISHED {
+        return Ok(());
+    }
+    if now == state::CLOSE_WAIT {
+        return half_close::<E>(connection);
+    }
+    let result = end::<E>(whole, connection);
+    if now == state::CLOSE {
+        let _ = CONNECTIONS.remove(whole.key());
+    }
+    result
 }
 
 /// A connection is no longer open: takes it out of the gauge that it is in. `before`: what had

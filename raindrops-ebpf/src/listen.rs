@@ -336,6 +336,17 @@ fn new_row(inode: u64, address: AddressKey, name: Option<UnixName>) -> Result<Ro
     Ok(RowRef { slot, generation })
 }
 
+/// Whether a listener has closed, and its row perhaps gone to another.
+#[inline(always)]
+pub fn has_closed(row: RowRef) -> bool {
+    let Some(description) = LISTENER_ROWS.get_ptr(row.slot) else {
+        return false;
+    };
+    // SAFETY: a pointer to a whole map value.
+    let description = unsafe { &*description };
+    description.generation != row.generation || description.state != row_state::LISTENING
+}
+
 /// Whether a listener is known.
 #[inline(always)]
 pub fn is_known(row: RowRef) -> bool {

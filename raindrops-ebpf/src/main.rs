@@ -159,7 +159,7 @@ mod entry {
         }
         done(
             ctx,
-            accept::tcp::<E>(Sock::new(child), Some(Sock::new(ctx.arg(0)))),
+            accept::taken_from_queue::<E>(Sock::new(child), Sock::new(ctx.arg(0))),
         )
     }
 

@@ -25,10 +25,14 @@ pub enum Miss {
     OtherProtocol = 8,
     /// The row of a connection's listener had been given to another listener.
     StaleListener = 9,
+    /// `accept()` returned a connection from the queue of a listener that had closed: it was left
+    /// to another member of the group, which one cannot be told. It is counted on one of them, or,
+    /// while none is known, on the one that has closed.
+    LeftToAnother = 10,
 }
 
 /// Every reason, in the order of the map.
-pub const ALL: [Miss; 10] = [
+pub const ALL: [Miss; 11] = [
     Miss::ConnectionsFull,
     Miss::ListenersFull,
     Miss::WorkersFull,
@@ -39,6 +43,7 @@ pub const ALL: [Miss; 10] = [
     Miss::UnreadableSocket,
     Miss::OtherProtocol,
     Miss::StaleListener,
+    Miss::LeftToAnother,
 ];
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod state {
 }
 
 pub const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_MPTCP: u16 = 262;
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
 
@@ -193,6 +194,53 @@ impl Sock {
             local: self.local_address(family)?,
             remote: self.ip(family, &g::SOCK_REMOTE_V4, &g::SOCK_REMOTE_V6)?,
         })
+    }
+
+    /// The TCP connection over which an MPTCP connection began; `None` when it is gone, or where the
+    /// kernel does not describe it.
+    #[inline(always)]
+    pub fn first_path(self) -> Result<Option<Self>, Miss> {
+        if g::MPTCP_FIRST_PATH.load() == 0 {
+            return Ok(None);
+        }
+        Ok(self.0.follow(&g::MPTCP_FIRST_PATH)?.map(Self))
+    }
+
+    /// The MPTCP connection that a TCP connection is a path of, if it is.
+    #[inline(always)]
+    fn of_several_paths(self) -> Result<Option<Self>, Miss> {
+        if g::MPTCP_OF_PATH.load() == 0 {
+            return Ok(None);
+        }
+        let Some(upper) = self.0.follow(&g::ULP_DATA)? else {
+            return Ok(None);
+        };
+        // Other protocols on top of TCP keep other things there.
+        let Ok(Some(whole)) = upper.follow(&g::MPTCP_OF_PATH) else {
+            return Ok(None);
+        };
+        let is_whole = matches!(Self(whole).protocol(), Ok(IPPROTO_MPTCP));
+        Ok(if is_whole { Some(Self(whole)) } else { None })
+    }
+
+    /// The MPTCP connection that a TCP connection has begun, if it has.
+    #[inline(always)]
+    pub fn began(self) -> Result<Option<Self>, Miss> {
+        let Some(whole) = self.of_several_paths()? else {
+            return Ok(None);
+        };
+        let is_first = matches!(whole.first_path(), Ok(Some(first)) if first == self);
+        Ok(if is_first { Some(whole) } else { None })
+    }
+
+    /// Whether a TCP connection has joined an MPTCP connection that another began: it never waits
+    /// in a queue, and nobody accepts it.
+    #[inline(always)]
+    pub fn has_joined(self) -> bool {
+        let Ok(Some(whole)) = self.of_several_paths() else {
+            return false;
+        };
+        !matches!(whole.first_path(), Ok(Some(first)) if first == self)
     }
 
     /// Address of the name object that a unix listener shares with the sockets accepted from it.

@@ -5,7 +5,10 @@ pub mod netns;
 
 use std::{fmt, str::FromStr};
 
-use raindrops_ebpf::names::program;
+use raindrops_ebpf::{
+    globals::{OFFSETS, OPTIONAL},
+    names::program,
+};
 use serde::Deserialize;
 
 use crate::host::{Capabilities, Facts, KernelVersion};
@@ -149,9 +152,9 @@ pub fn bpf(facts: &Facts, enabled: bool, hook: AcceptHook) -> Result<BpfPlan, Of
             Some("a kernel built with CONFIG_DEBUG_INFO_BTF=y"),
         )
     })?;
-    let missing: Vec<_> = raindrops_ebpf::globals::OFFSETS
+    let missing: Vec<_> = OFFSETS
         .iter()
-        .filter(|(global, _)| !types.offsets.contains_key(global))
+        .filter(|(global, _)| !types.offsets.contains_key(global) && !OPTIONAL.contains(global))
         .map(|(_, path)| *path)
         .collect();
     if !missing.is_empty() {
@@ -232,10 +235,7 @@ mod tests {
             boot_id: None,
             cpus: 2,
             types: Ok(KernelTypes {
-                offsets: raindrops_ebpf::globals::OFFSETS
-                    .iter()
-                    .map(|(name, _)| (*name, 8))
-                    .collect(),
+                offsets: OFFSETS.iter().map(|(name, _)| (*name, 8)).collect(),
                 has_sk_data_ready: recent,
                 inet_csk_accept_parameters: Some(if version >= (6, 10) { 2 } else { 4 }),
                 has_unix_accept: true,

@@ -21,6 +21,9 @@ use crate::{http, wait};
 
 const NOBODY: u32 = 65534;
 
+/// Variable that holds the daemon's `--accept-hook`, where a test does not choose one.
+pub const ACCEPT_HOOK: &str = "RAINDROPS_ACCEPT_HOOK";
+
 /// The binary under test: what `cargo xtask test` built, else the last build there is.
 #[must_use]
 pub fn binary() -> Option<PathBuf> {
@@ -151,6 +154,11 @@ impl Place {
             && !arguments.contains(&"--netns")
         {
             command.args(["--netns", netns]);
+        }
+        if let Some(hook) = env::var_os(ACCEPT_HOOK)
+            && !arguments.contains(&"--accept-hook")
+        {
+            command.arg("--accept-hook").arg(hook);
         }
         if user == User::Nobody {
             command.uid(NOBODY).gid(NOBODY);

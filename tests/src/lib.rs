@@ -3,12 +3,17 @@
 
 pub mod daemon;
 pub mod http;
+pub mod io_uring;
+pub mod kernel;
+pub mod life;
 pub mod listening;
 pub mod load;
 pub mod lookup;
 pub mod maps;
+pub mod netlink;
 pub mod netns;
 pub mod processes;
+pub mod row;
 pub mod same_address;
 pub mod servers;
 pub mod skip;

@@ -1,53 +1,154 @@
-//! The daemon's maps in the kernel, through bpftool, independently of raindrops.
+//! The daemon's maps in the kernel, by bpf(2), independently of raindrops.
 
-use std::{fs, process::Command};
+use std::{
+    collections::BTreeMap,
+    ffi::CStr,
+    fs, io,
+    mem::size_of,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
-/// Number of a map of a process, by its name.
-pub fn id(pid: u32, name: &str) -> Result<u64> {
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        let info = fs::read_to_string(entry?.path()).unwrap_or_default();
-        let Some(id) = info.lines().find_map(|line| line.strip_prefix("map_id:")) else {
-            continue;
-        };
-        let id = id.trim().to_owned();
-        if bpftool(&["map", "show", "id", &id])?["name"] == name {
-            return Ok(id.parse()?);
+const LOOKUP: libc::c_int = 1;
+const DELETE: libc::c_int = 3;
+const GET_NEXT_KEY: libc::c_int = 4;
+const GET_FD_BY_ID: libc::c_int = 14;
+const OBJECT_INFO: libc::c_int = 15;
+/// `BPF_MAP_TYPE_HASH`.
+const HASH: u32 = 1;
+
+/// The start of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+/// Begins the value of an entry that says that its socket is not to be followed: a listener of
+/// another network namespace. There are as many of these as the host has such listeners.
+const NOT_FOLLOWED: [u8; 4] = [0xff; 4];
+
+/// A BPF map in the kernel.
+#[derive(Debug)]
+pub struct Map {
+    descriptor: OwnedFd,
+    info: Info,
+}
+
+/// Number of entries of each hash map that a process has, by name, of which the kernel keeps 15
+/// bytes. Maps of the least recently used kind are not among them: they are full by design.
+pub fn entries(pid: u32) -> Result<BTreeMap<String, usize>> {
+    let mut entries = BTreeMap::new();
+    for map in Map::all_of(pid)? {
+        if map.info.kind == HASH {
+            entries.insert(map.name(), map.followed()?);
         }
     }
-    anyhow::bail!("process {pid} has no map {name}")
+    Ok(entries)
 }
 
-/// Keys of a map, as bytes in the words that bpftool takes.
-pub fn keys(map: u64) -> Result<Vec<Vec<String>>> {
-    let entries = bpftool(&["map", "dump", "id", &map.to_string()])?;
-    let entries = entries.as_array().context("a dump is an array")?;
-    entries
-        .iter()
-        .map(|entry| {
-            let key = entry["key"].as_array().context("a key is an array")?;
-            let bytes = key.iter().map(|byte| byte.as_str().map(str::to_owned));
-            bytes.collect::<Option<_>>().context("a key is of strings")
-        })
-        .collect()
+impl Map {
+    /// A map of a process, by the start of its name.
+    pub fn of(pid: u32, name: &str) -> Result<Self> {
+        let mut maps = Self::all_of(pid)?.into_iter();
+        maps.find(|map| map.name() == name)
+            .with_context(|| format!("process {pid} has no map {name}"))
+    }
+
+    fn all_of(pid: u32) -> Result<Vec<Self>> {
+        let directory = format!("/proc/{pid}/fdinfo");
+        let mut ids: Vec<u32> = fs::read_dir(&directory)
+            .with_context(|| format!("reading {directory}"))?
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            .filter_map(|text| {
+                let line = text.lines().find_map(|line| line.strip_prefix("map_id:"))?;
+                line.trim().parse().ok()
+            })
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter()
+            .map(|id| Self::open(id).with_context(|| format!("opening map {id}")))
+            .collect()
+    }
+
+    fn open(id: u32) -> io::Result<Self> {
+        let descriptor = bpf(GET_FD_BY_ID, [u64::from(id), 0, 0, 0])?;
+        // SAFETY: the kernel has just made it for us.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let mut info = Info::default();
+        let number = u64::from(descriptor.as_raw_fd().cast_unsigned());
+        let length = (size_of::<Info>() as u64) << 32;
+        let place = (&raw mut info).expose_provenance() as u64;
+        bpf(OBJECT_INFO, [number | length, place, 0, 0])?;
+        Ok(Self { descriptor, info })
+    }
+
+    fn name(&self) -> String {
+        let name = CStr::from_bytes_until_nul(&self.info.name).unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    pub fn keys(&self) -> Result<Vec<Vec<u8>>> {
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let mut next = vec![0u8; self.info.key_size as usize];
+            let from = keys.last_mut().map_or(0, |key| address(key));
+            match bpf(GET_NEXT_KEY, [self.number(), from, address(&mut next), 0]) {
+                Ok(_) => keys.push(next),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
+                Err(error) => return Err(error).context("walking a map"),
+            }
+        }
+    }
+
+    pub fn remove(&self, mut key: Vec<u8>) -> Result<()> {
+        bpf(DELETE, [self.number(), address(&mut key), 0, 0]).context("removing a key")?;
+        Ok(())
+    }
+
+    fn followed(&self) -> Result<usize> {
+        let is_followed = |mut key: Vec<u8>| {
+            let mut value = vec![0u8; self.info.value_size as usize];
+            let (key, place) = (address(&mut key), address(&mut value));
+            // It may have gone meanwhile.
+            bpf(LOOKUP, [self.number(), key, place, 0]).is_ok() && !value.starts_with(&NOT_FOLLOWED)
+        };
+        let keys = self.keys()?.into_iter();
+        Ok(keys.filter(|key| is_followed(key.clone())).count())
+    }
+
+    fn number(&self) -> u64 {
+        u64::from(self.descriptor.as_raw_fd().cast_unsigned())
+    }
 }
 
-pub fn remove(map: u64, key: &[String]) -> Result<()> {
-    let map = map.to_string();
-    let mut arguments = vec!["map", "delete", "id", &map, "key"];
-    arguments.extend(key.iter().map(String::as_str));
-    bpftool(&arguments).map(drop)
+fn address(bytes: &mut [u8]) -> u64 {
+    bytes.as_mut_ptr().expose_provenance() as u64
 }
 
-fn bpftool(arguments: &[&str]) -> Result<Value> {
-    let output = Command::new("bpftool")
-        .arg("-j")
-        .args(arguments)
-        .output()
-        .context("running bpftool")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "bpftool {arguments:?}: {text}");
-    serde_json::from_str(&text).with_context(|| format!("bpftool {arguments:?}: {text}"))
+fn bpf(command: libc::c_int, attributes: [u64; 4]) -> io::Result<i32> {
+    // SAFETY: the commands above read and write what `attributes` point to, which lives
+    // across the call and is as long as they were told, or as the map's keys and
+    // values are.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            (&raw const attributes),
+            size_of::<[u64; 4]>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result as i32)
 }

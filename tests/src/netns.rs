@@ -8,13 +8,15 @@ mod inhabited;
 pub use inhabited::{Inhabited, ip, named_path, new_name};
 
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, UdpSocket},
     os::fd::AsRawFd as _,
     panic, thread,
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::kernel;
 
 /// Runs `body` in a network namespace of its own.
 pub fn in_new<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
@@ -25,7 +27,7 @@ pub fn in_new<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
             if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
                 return Err(io::Error::last_os_error()).context("making a network namespace");
             }
-            loopback_up().context("bringing up loopback")?;
+            loopback(true).context("bringing up loopback")?;
             body()
         })?;
         inside
@@ -34,14 +36,20 @@ pub fn in_new<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-fn loopback_up() -> io::Result<()> {
+/// Brings the namespace's loopback up or down.
+pub fn loopback(is_up: bool) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     // SAFETY: `ifreq` is plain data, for which zeroes are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    let flags = if is_up {
+        libc::IFF_UP | libc::IFF_RUNNING
+    } else {
+        0
+    };
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which lives across the call.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } < 0 {
         return Err(io::Error::last_os_error());
@@ -51,17 +59,5 @@ fn loopback_up() -> io::Result<()> {
 
 /// `ListenOverflows` of the calling thread's namespace.
 pub fn listen_overflows() -> Result<u64> {
-    // Not /proc/net, which is the main thread's namespace.
-    let text = fs::read_to_string("/proc/thread-self/net/netstat").context("reading netstat")?;
-    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (names, values) = (
-        lines.next().unwrap_or_default(),
-        lines.next().unwrap_or_default(),
-    );
-    names
-        .split_whitespace()
-        .zip(values.split_whitespace())
-        .find(|(name, _)| *name == "ListenOverflows")
-        .and_then(|(_, value)| value.parse().ok())
-        .context("no ListenOverflows in netstat")
+    kernel::netstat("TcpExt", "ListenOverflows")
 }

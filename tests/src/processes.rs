@@ -22,3 +22,24 @@ fn parent_of(pid: u32) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()
 }
+
+/// Processes that hold a socket, ascending.
+#[must_use]
+pub fn holders(inode: u64) -> Vec<u32> {
+    let socket = format!("socket:[{inode}]");
+    let holds = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+        descriptors.into_iter().flatten().flatten().any(|entry| {
+            fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == socket.as_str())
+        })
+    };
+    let mut holders: Vec<u32> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(holds)
+        .collect();
+    holders.sort_unstable();
+    holders
+}

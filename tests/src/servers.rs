@@ -1,5 +1,6 @@
 //! The real servers, started from `tests/fixtures` with their state in a temporary directory.
 
+pub mod acceptor;
 pub mod epoll;
 pub mod gunicorn;
 pub mod nginx;

@@ -14,7 +14,6 @@ use raindrops_tests::{
     skip::{Need, can_run},
     wait,
 };
-use rustix::net::sockopt::set_socket_linger;
 
 const ROUNDS: usize = 40;
 
@@ -54,13 +53,6 @@ fn agree(daemon: &Daemon, address: SocketAddr) -> Result<(u64, u64)> {
     agreed.with_context(|| last.clone())
 }
 
-/// Resets the connection instead of closing it.
-fn reset(stream: TcpStream) -> Result<()> {
-    set_socket_linger(&stream, Some(std::time::Duration::ZERO)).context("SO_LINGER")?;
-    drop(stream);
-    Ok(())
-}
-
 fn mix(listening: &TcpListener, kept: &mut Vec<TcpStream>) -> Result<()> {
     for round in 0..ROUNDS {
         let [(client, server)]: [(TcpStream, TcpStream); 1] = listening::accepted(listening, 1)?
@@ -71,24 +63,24 @@ fn mix(listening: &TcpListener, kept: &mut Vec<TcpStream>) -> Result<()> {
             1 => drop((client, server)),
             2 => drop((server, client)),
             3 => {
-                reset(client)?;
+                listening::reset(client)?;
                 drop(server);
             }
             4 => {
-                reset(server)?;
+                listening::reset(server)?;
                 drop(client);
             }
             // The client has left; the server has not noticed.
             5 => kept.push(server),
             // Reset under a server that keeps its end.
             6 => {
-                reset(client)?;
+                listening::reset(client)?;
                 kept.push(server);
             }
             // Reset while queued: accept returns it dead.
             _ => {
                 let queued = TcpStream::connect(listening.local_addr()?)?;
-                reset(queued)?;
+                listening::reset(queued)?;
                 drop(listening.accept());
                 kept.extend([client, server]);
             }

@@ -8,7 +8,8 @@ use raindrops_tests::{
     daemon::{self, Daemon, Place, User},
     listening,
     lookup::{connections, listener},
-    maps, netns,
+    maps::Map,
+    netns,
     skip::{Need, can_run},
     wait,
 };
@@ -19,7 +20,7 @@ const HELD: usize = 5;
 /// Check that connections whose end was missed do not stay active.
 #[test]
 fn missed_ends() -> Result<()> {
-    if !can_run(&[Need::Root, Need::Bpf, Need::Program("bpftool")]) {
+    if !can_run(&[Need::Root, Need::Bpf]) {
         return Ok(());
     }
     watched(|daemon, listening, address| {
@@ -39,7 +40,7 @@ fn missed_ends() -> Result<()> {
 /// Check that connections whose accept was missed become active, and count once.
 #[test]
 fn missed_accepts() -> Result<()> {
-    if !can_run(&[Need::Root, Need::Bpf, Need::Program("bpftool")]) {
+    if !can_run(&[Need::Root, Need::Bpf]) {
         return Ok(());
     }
     watched(|daemon, listening, address| {
@@ -82,10 +83,10 @@ fn active(view: &View, address: &str) -> Option<u64> {
 }
 
 fn forget_connections(daemon: &Daemon) -> Result<()> {
-    let map = maps::id(daemon.pid(), "CONNECTIONS")?;
-    let keys = maps::keys(map)?;
+    let map = Map::of(daemon.pid(), "CONNECTIONS")?;
+    let keys = map.keys()?;
     assert_eq!(keys.len(), HELD);
-    keys.iter().try_for_each(|key| maps::remove(map, key))
+    keys.into_iter().try_for_each(|key| map.remove(key))
 }
 
 fn is_marked(view: &View, address: &str) -> Result<()> {

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use crate::{
     drift::{Counted, Counting, Drift, Port},
     ids::{Monotonic, NetnsId},
     snapshot::BpfSnapshot,
-    source::diag::{TcpConnection, Walk},
+    source::diag::{TcpConnection, Walk, netstat},
     view::Gap,
 };
 
@@ -45,6 +46,8 @@ struct UnderWay {
     walk: Option<Walk>,
     took: Duration,
     places: Places,
+    /// Ports with MPTCP connections, of which the dump lists the paths.
+    several_paths: BTreeSet<Port>,
     counting: Counting,
 }
 
@@ -77,12 +80,15 @@ impl CrossCheck {
             self.due = Monotonic(now.0 + SHORTEST);
             return;
         }
-        match Walk::begin(self.netns) {
+        let made = netstat::multipath_connections(Path::new("/proc"));
+        let has_paths = made.is_ok_and(|made| made > Some(0));
+        match Walk::begin(self.netns, has_paths) {
             Ok(walk) => {
                 self.under_way = Some(UnderWay {
                     walk: Some(walk),
                     took: Monotonic::now().since(now),
                     places,
+                    several_paths: BTreeSet::new(),
                     counting: Counting {
                         before,
                         ..Counting::default()
@@ -95,7 +101,9 @@ impl CrossCheck {
 
     fn go_on(&mut self, mut under_way: UnderWay, bpf: &BpfSnapshot, now: Monotonic) {
         if under_way.walk.is_none() {
-            under_way.counting.after = counted(bpf, self.netns).0;
+            let mut after = counted(bpf, self.netns).0;
+            after.retain(|port, _| !under_way.several_paths.contains(port));
+            under_way.counting.after = after;
             self.drift.counted(&under_way.counting, bpf);
             let pause = if self.drift.suspects() {
                 AGAIN.max(under_way.took)
@@ -152,9 +160,13 @@ impl UnderWay {
             return Ok(());
         };
         let (places, kernel) = (&self.places, &mut self.counting.kernel);
+        let several_paths = &mut self.several_paths;
         for _ in 0..STEP {
             let ended = walk.step(|connection| {
                 if let Some(port) = port_of(&connection, places) {
+                    if connection.is_path {
+                        several_paths.insert(port);
+                    }
                     *kernel.entry(port).or_default() += 1;
                 }
             });

@@ -110,6 +110,7 @@ pub struct Bpf {
     shards: usize,
     ticks_per_second: u64,
     listeners: HashMap<MapData, u64, Wire<RowRef>>,
+    by_sock: HashMap<MapData, u64, Wire<RowRef>>,
     by_address: HashMap<MapData, Wire<AddressKey>, Wire<RowRef>>,
     free_rows: Queue<MapData, u32>,
     rows: SharedArray<ListenerRow>,

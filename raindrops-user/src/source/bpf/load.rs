@@ -133,6 +133,7 @@ impl Bpf {
             shards: host.shards() as usize,
             ticks_per_second: rustix::param::clock_ticks_per_second(),
             listeners: take(&mut ebpf, map::LISTENERS)?,
+            by_sock: take(&mut ebpf, map::LISTENER_BY_SOCK)?,
             by_address: take(&mut ebpf, map::LISTENER_BY_ADDRESS)?,
             free_rows,
             rows: shared(&ebpf, map::LISTENER_ROWS, host.listener_rows())?,

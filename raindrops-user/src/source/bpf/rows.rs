@@ -214,6 +214,9 @@ impl Bpf {
         {
             let _ = self.listeners.remove(&inode);
         }
+        if description.address.family == AF_UNIX {
+            self.forget_unix_sock(row);
+        }
         let address = Wire(description.address);
         if self
             .by_address
@@ -249,6 +252,19 @@ impl Bpf {
         self.free_rows
             .push(row.slot, 0)
             .map_err(BpfError::map(map::FREE_LISTENER_ROWS))
+    }
+
+    /// The programs, whom nothing tells of a unix listener's end, remember the address of its socket.
+    fn forget_unix_sock(&mut self, row: RowRef) {
+        let socks: Vec<u64> = self
+            .by_sock
+            .iter()
+            .filter_map(|entry| entry.ok().filter(|(_, there)| there.0 == row))
+            .map(|(sock, _)| sock)
+            .collect();
+        for sock in socks {
+            let _ = self.by_sock.remove(&sock);
+        }
     }
 
     pub(super) fn free_worker_row(&mut self, index: usize) -> Result<(), BpfError> {

@@ -24,6 +24,10 @@ const HEADER: usize = 72;
 /// Index of `SK_MEMINFO_DROPS` among the `u32`s of `INET_DIAG_SKMEMINFO`; since Linux 4.7.
 const DROPS: usize = 8;
 
+/// What lies on top of TCP, which the kernel tells the privileged; since Linux 5.5.
+const INET_DIAG_ULP_INFO: u16 = 19;
+const INET_ULP_INFO_NAME: u16 = 1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -77,6 +81,8 @@ pub struct TcpConnection {
     /// As the socket has it: an IPv4 client of a dual-stack listener shows as `::ffff:a.b.c.d`.
     pub local: (IpAddr, u16),
     pub remote: (IpAddr, u16),
+    /// One of the paths of an MPTCP connection. Only where the kernel was asked for it.
+    pub is_path: bool,
 }
 
 /// Type of the request from before there were families in it, and of its answers. It is answered
@@ -110,8 +116,16 @@ pub(super) fn connections_request(family: Family) -> SockDiagMessage {
 }
 
 /// Only what `active` counts, and sockets that wait to be accepted: those have no inode.
-pub(super) fn established_request(family: Family) -> SockDiagMessage {
-    request(family, StateFlags::ESTABLISHED, ExtensionFlags::empty())
+///
+/// `with_paths`: the kernel must tell which of them are paths of MPTCP connections. It does so only
+/// together with much else, under each socket's lock.
+pub(super) fn established_request(family: Family, with_paths: bool) -> SockDiagMessage {
+    let extensions = if with_paths {
+        ExtensionFlags::INFO
+    } else {
+        ExtensionFlags::empty()
+    };
+    request(family, StateFlags::ESTABLISHED, extensions)
 }
 
 fn request(family: Family, states: StateFlags, extensions: ExtensionFlags) -> SockDiagMessage {
@@ -161,6 +175,13 @@ pub(super) fn parse_listener(payload: &[u8]) -> Result<Option<(Inode, ListenSock
 
 pub(super) fn parse_connection(payload: &[u8], netns: NetnsId) -> Result<TcpConnection, Malformed> {
     let header = parse_header(payload)?;
+    let mut is_path = false;
+    for attribute in NlasIterator::new(&payload[HEADER..]) {
+        let attribute = attribute.map_err(|_| Malformed)?;
+        if attribute.kind() == INET_DIAG_ULP_INFO {
+            is_path = is_mptcp(attribute.value())?;
+        }
+    }
     let id = &header.socket_id;
     Ok(TcpConnection {
         netns,
@@ -169,7 +190,18 @@ pub(super) fn parse_connection(payload: &[u8], netns: NetnsId) -> Result<TcpConn
         state: TcpState::from_kernel(header.state).ok_or(Malformed)?,
         local: (id.source_address, id.source_port),
         remote: (id.destination_address, id.destination_port),
+        is_path,
     })
+}
+
+fn is_mptcp(upper: &[u8]) -> Result<bool, Malformed> {
+    for attribute in NlasIterator::new(upper) {
+        let attribute = attribute.map_err(|_| Malformed)?;
+        if attribute.kind() == INET_ULP_INFO_NAME {
+            return Ok(attribute.value() == b"mptcp\0");
+        }
+    }
+    Ok(false)
 }
 
 fn parse_header(payload: &[u8]) -> Result<InetResponseHeader, Malformed> {

@@ -42,21 +42,38 @@ pub fn somaxconn(proc: &Path) -> Result<u32, DiagError> {
     })
 }
 
+/// How many MPTCP connections clients have made since the namespace was made; `None` where the kernel
+/// has no MPTCP. Reads what [`listen_counters`] reads.
+pub fn multipath_connections(proc: &Path) -> Result<Option<u64>, DiagError> {
+    let (_, bytes) = read(proc.join("thread-self/net/netstat"))?;
+    let mut counters = counters(&bytes, b"MPTcpExt:").into_iter().flatten();
+    let made = counters.find(|(name, _)| *name == b"MPCapableACKRX");
+    Ok(made.and_then(|(_, value)| number(value)))
+}
+
 /// Finds the counters by name: columns differ between kernels.
 #[must_use]
 pub fn parse_netstat(bytes: &[u8]) -> Option<ListenCounters> {
-    let mut lines = bytes.split(|byte| *byte == b'\n');
-    let names = lines.find_map(|line| line.strip_prefix(b"TcpExt:"))?;
-    let values = lines.next()?.strip_prefix(b"TcpExt:")?;
-    let mut counters = ListenCounters::default();
-    for (name, value) in words(names).zip(words(values)) {
+    let mut listen = ListenCounters::default();
+    for (name, value) in counters(bytes, b"TcpExt:")? {
         match name {
-            b"ListenOverflows" => counters.overflows = number(value),
-            b"ListenDrops" => counters.drops = number(value),
+            b"ListenOverflows" => listen.overflows = number(value),
+            b"ListenDrops" => listen.drops = number(value),
             _ => {}
         }
     }
-    Some(counters)
+    Some(listen)
+}
+
+/// Names and values of a group of counters, which is two lines.
+fn counters<'a>(
+    bytes: &'a [u8],
+    group: &[u8],
+) -> Option<impl Iterator<Item = (&'a [u8], &'a [u8])>> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let names = lines.find_map(|line| line.strip_prefix(group))?;
+    let values = lines.next()?.strip_prefix(group)?;
+    Some(words(names).zip(words(values)))
 }
 
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {

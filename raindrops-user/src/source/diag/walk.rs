@@ -21,20 +21,23 @@ pub struct Walk {
     socket: Socket,
     buffer: Box<[u8]>,
     family: Family,
+    with_paths: bool,
     dump: Dump,
     seen: Completeness,
 }
 
 impl Walk {
-    /// Of the calling thread's network namespace, which is `netns`.
-    pub fn begin(netns: NetnsId) -> Result<Self, DiagError> {
+    /// Of the calling thread's network namespace, which is `netns`. `with_paths`: says which of them
+    /// are paths of MPTCP connections, which costs more.
+    pub fn begin(netns: NetnsId, with_paths: bool) -> Result<Self, DiagError> {
         let socket = open_socket()?;
-        let dump = ask(&socket, Family::V4)?;
+        let dump = ask(&socket, Family::V4, with_paths)?;
         Ok(Self {
             netns,
             socket,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             family: Family::V4,
+            with_paths,
             dump,
             seen: Completeness::default(),
         })
@@ -59,7 +62,7 @@ impl Walk {
         match self.family {
             Family::V4 => {
                 self.family = Family::V6;
-                self.dump = ask(&self.socket, Family::V6)?;
+                self.dump = ask(&self.socket, Family::V6, self.with_paths)?;
                 Ok(None)
             }
             Family::V6 => Ok(Some(self.seen)),
@@ -67,8 +70,9 @@ impl Walk {
     }
 }
 
-fn ask(socket: &Socket, family: Family) -> Result<Dump, DiagError> {
+fn ask(socket: &Socket, family: Family, with_paths: bool) -> Result<Dump, DiagError> {
     let sequence = family as u32 + 1;
-    send(socket, &encode(inet::established_request(family), sequence))?;
+    let request = inet::established_request(family, with_paths);
+    send(socket, &encode(request, sequence))?;
     Ok(Dump::new(sequence))
 }

@@ -55,6 +55,13 @@ pub(super) fn missed(bpf: &BpfSnapshot) -> impl Iterator<Item = Gap> {
                 "events not counted: their listener was gone",
                 "none: the connections outlived their listener's row",
             ),
+            Miss::LeftToAnother => (
+                "left-to-another",
+                "accepts of connections that a closing listener left to another of its group \
+                 (net.ipv4.tcp_migrate_req): counted on one of those that share the address, or \
+                 on the one that is gone",
+                "with --accept-hook fexit, where the kernel lets it load, they are told apart",
+            ),
         };
         Some(Gap {
             what: what.to_owned(),

@@ -1,6 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{TcpConnection, TcpState, cookie, parse_connection, parse_listener};
+use super::{HEADER, TcpConnection, TcpState, cookie, parse_connection, parse_listener};
 use crate::{
     address::Address,
     ids::{Cookie, Inode, NetnsId},
@@ -120,8 +120,16 @@ fn reads_a_connection() {
             37617,
         ),
         remote: (IpAddr::V6(Ipv6Addr::LOCALHOST), 40_001),
+        is_path: false,
     };
     assert_eq!(parse_connection(&message, NETNS), Ok(expected));
+    let mut path = message.to_vec();
+    path.truncate(HEADER);
+    // INET_DIAG_ULP_INFO, nested, with INET_ULP_INFO_NAME.
+    path.extend([16, 0, 19, 0x80, 10, 0, 1, 0]);
+    path.extend(b"mptcp\0\0\0");
+    let is_path = parse_connection(&path, NETNS).map(|connection| connection.is_path);
+    assert_eq!(is_path, Ok(true));
     message[68..72].fill(0); // idiag_inode
     message[1] = 8; // idiag_state: CLOSE_WAIT
     expected.inode = None;

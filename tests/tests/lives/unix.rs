@@ -1,0 +1,162 @@
+//! Lives of unix listeners.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Read as _,
+    os::unix::{ffi::OsStrExt as _, net::UnixStream},
+};
+
+use anyhow::Result;
+use raindrops_tests::{
+    io_uring::Ring,
+    life::{Setting, led},
+    listening,
+    row::Figures,
+    skip,
+};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+
+/// A unix listener's figures: its connections' ends are not followed.
+fn open(accepts: u64, active: u64) -> Figures {
+    Figures {
+        accepts,
+        active,
+        ..Figures::NONE
+    }
+}
+
+fn client(name: &SocketAddrUnix) -> Result<UnixStream> {
+    let client = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    connect(&client, name)?;
+    Ok(client.into())
+}
+
+/// Check that accepts of unix listeners are counted whatever their names.
+#[test]
+fn of_any_name() -> Result<()> {
+    led(Setting::default(), |life| {
+        let path =
+            |name: &[u8]| SocketAddrUnix::new(life.place().path().join(OsStr::from_bytes(name)));
+        let names = [
+            path(b"app.sock")?,
+            path(b"\xff\x01.sock")?,
+            SocketAddrUnix::new_abstract_name(b"raindrops-lives")?,
+            SocketAddrUnix::new_abstract_name(b"raindrops-lives\xfe\0")?,
+        ];
+        for (name, count) in names.iter().zip(1..) {
+            let listening = listening::unix(name)?;
+            let held: Vec<_> = (0..count)
+                .map(|_| Ok((client(name)?, listening.accept()?)))
+                .collect::<Result<_>>()?;
+            life.shows(&listening, open(count, count))?;
+            let queued = client(name)?;
+            let with_queue = Figures {
+                queued: 1,
+                ..open(count, count)
+            };
+            life.shows(&listening, with_queue)?;
+            drop(listening.accept()?);
+            drop((held, queued));
+            life.shows(&listening, open(count + 1, 0))?;
+        }
+        Ok(())
+    })
+}
+
+/// Check that a unix connection whose client leaves while it is queued is still an accept, as it
+/// is for the application.
+#[test]
+fn client_leaves_the_queue() -> Result<()> {
+    led(Setting::default(), |life| {
+        let name = SocketAddrUnix::new_abstract_name(b"raindrops-lives-left")?;
+        let listening = listening::unix(&name)?;
+        drop(client(&name)?);
+        let (mut left, _) = listening.accept()?;
+        assert_eq!(left.read(&mut [0])?, 0, "the client has left");
+        // A unix socket stays established until its own end is closed.
+        life.shows(&listening, open(1, 1))?;
+        drop(left);
+        let held = (client(&name)?, listening.accept()?);
+        life.shows(&listening, open(2, 1))?;
+        drop(held);
+        life.shows(&listening, open(2, 0))?;
+        Ok(())
+    })
+}
+
+/// Check that a listener that is closed with connections in its queue leaves nothing to the next
+/// one of its name.
+#[test]
+fn closed_with_a_queue() -> Result<()> {
+    led(Setting::default(), |life| {
+        let name = SocketAddrUnix::new_abstract_name(b"raindrops-lives-closed")?;
+        let listening = listening::unix(&name)?;
+        let queued = [client(&name)?, client(&name)?];
+        let two = Figures {
+            queued: 2,
+            ..Figures::NONE
+        };
+        life.shows(&listening, two)?;
+        drop(listening);
+        for mut client in queued {
+            assert!(
+                !client.read(&mut [0]).is_ok_and(|read| read > 0),
+                "it is over"
+            );
+        }
+        let listening = listening::unix(&name)?;
+        life.shows(&listening, Figures::NONE)?;
+        let held = (client(&name)?, listening.accept()?);
+        life.shows(&listening, open(1, 1))?;
+        drop(held);
+        life.shows(&listening, open(1, 0))?;
+        Ok(())
+    })
+}
+
+/// Check that a listener whose socket file is replaced and the one that replaces it are two, each
+/// with its own accepts.
+#[test]
+fn replaced_while_it_lives() -> Result<()> {
+    led(Setting::default(), |life| {
+        let path = life.place().path().join("app.sock");
+        let name = SocketAddrUnix::new(path.as_path())?;
+        let old = listening::unix(&name)?;
+        let first = (client(&name)?, old.accept()?);
+        let queued = client(&name)?;
+        fs::remove_file(&path)?;
+        let new = listening::unix(&name)?;
+        let second: Vec<_> = (0..2)
+            .map(|_| Ok((client(&name)?, new.accept()?)))
+            .collect::<Result<_>>()?;
+        life.shows(&new, open(2, 2))?;
+        let third = old.accept()?;
+        life.shows(&old, open(2, 2))?;
+        drop((first, queued, third));
+        life.shows(&new, open(2, 2))?;
+        drop(old);
+        drop(second);
+        life.shows(&new, open(2, 0))?;
+        Ok(())
+    })
+}
+
+/// Check that unix accepts by io_uring, which no hook on system calls sees, are at least not
+/// counted wrongly.
+#[test]
+fn by_io_uring() -> Result<()> {
+    led(Setting::default(), |life| {
+        let Some(ring) = Ring::new()? else {
+            skip::report("this host cannot: no io_uring");
+            return Ok(());
+        };
+        let name = SocketAddrUnix::new_abstract_name(b"raindrops-lives-uring")?;
+        let listening = listening::unix(&name)?;
+        let held = (client(&name)?, ring.accept(&listening)?);
+        let is_seen = life.hook == raindrops_tests::life::Hook::Fexit;
+        life.shows(&listening, open(u64::from(is_seen), 1))?;
+        drop(held);
+        Ok(())
+    })
+}
