@@ -17,7 +17,7 @@ use raindrops_user::view::{Source, SourceState, View};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{http, wait};
+use crate::{http, kernel, wait};
 
 const NOBODY: u32 = 65534;
 
@@ -45,6 +45,15 @@ pub fn raindrops<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Res
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     command.output().context("running raindrops")
+}
+
+/// The accept hook that all daemons are to have, where the arguments do not say.
+fn accept_hook(arguments: &[&str]) -> Option<String> {
+    let is_given = arguments
+        .iter()
+        .any(|argument| ["--no-bpf", "--accept-hook"].contains(argument));
+    let hook = kernel::accept_hook()?;
+    (!is_given).then(|| format!("--accept-hook={hook}"))
 }
 
 /// Who runs the daemon.
@@ -143,6 +152,7 @@ impl Place {
             .arg("--socket")
             .arg(self.socket())
             .args(arguments)
+            .args(accept_hook(arguments))
             .current_dir(self.path())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

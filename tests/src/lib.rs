@@ -3,6 +3,7 @@
 
 pub mod daemon;
 pub mod http;
+pub mod kernel;
 pub mod listening;
 pub mod load;
 pub mod lookup;

@@ -1,0 +1,162 @@
+//! What the tests in a virtual machine said, and what that means.
+
+use std::collections::BTreeMap;
+
+use super::Hook;
+
+/// Programs that are servers under test elsewhere, and not in the virtual machine.
+const NOT_IN_THE_MACHINE: &[&str] = &[
+    "git", "gunicorn", "nginx", "puma", "rainbows", "ruby", "unicorn",
+];
+/// What a kernel says of its own defects.
+const COMPLAINTS: &[&str] = &["BUG: ", "WARNING: ", "Oops: ", "Kernel panic"];
+
+/// How a test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Failed,
+    Skipped(String),
+}
+
+/// One run of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub hook: Hook,
+    /// `suite::name`.
+    pub test: String,
+    pub outcome: Outcome,
+    /// What it printed, if it failed.
+    pub output: Vec<String>,
+}
+
+/// All that one virtual machine said.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub release: String,
+    pub processors: String,
+    pub runs: Vec<Run>,
+    /// In the order of their first mention: name, and value by hook.
+    pub facts: Vec<(String, BTreeMap<Hook, String>)>,
+    /// What went wrong outside of any test.
+    pub troubles: Vec<String>,
+    pub is_done: bool,
+    current: Option<Run>,
+}
+
+impl Report {
+    /// Adds a line; returns the run that it ends.
+    pub fn add_line(&mut self, line: &str) -> Option<&Run> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match (word, &mut self.current) {
+            ("KERNEL", _) => {
+                let (release, processors) = rest.split_once(' ').unwrap_or((rest, "?"));
+                release.clone_into(&mut self.release);
+                processors.clone_into(&mut self.processors);
+            }
+            ("BEGIN", _) => {
+                let (hook, test) = rest.split_once(' ')?;
+                self.current = Some(Run {
+                    hook: hook.parse().ok()?,
+                    test: test.to_owned(),
+                    outcome: Outcome::Failed,
+                    output: Vec::new(),
+                });
+            }
+            ("|", Some(run)) => run.output.push(rest.to_owned()),
+            ("SKIPPED", Some(run)) => {
+                let reason = rest.split_once(": ").map_or(rest, |(_, reason)| reason);
+                run.outcome = Outcome::Skipped(reason.to_owned());
+            }
+            ("FACT", Some(run)) => {
+                let hook = run.hook;
+                if let Some((name, value)) = rest.split_once('\t') {
+                    self.add_fact(hook, name, value);
+                }
+            }
+            ("END", Some(run)) => {
+                let passed = rest.split(' ').next() == Some("0");
+                match (&run.outcome, passed) {
+                    (Outcome::Skipped(_), true) => {}
+                    (_, true) => run.outcome = Outcome::Passed,
+                    (_, false) => run.outcome = Outcome::Failed,
+                }
+                self.runs.extend(self.current.take());
+                return self.runs.last();
+            }
+            ("TROUBLE", _) => self.troubles.push(rest.to_owned()),
+            ("DONE", _) => self.is_done = true,
+            _ => {}
+        }
+        None
+    }
+
+    fn add_fact(&mut self, hook: Hook, name: &str, value: &str) {
+        let known = self.facts.iter_mut().find(|(known, _)| known == name);
+        if let Some((_, values)) = known {
+            values.insert(hook, value.to_owned());
+        } else {
+            let values = BTreeMap::from([(hook, value.to_owned())]);
+            self.facts.push((name.to_owned(), values));
+        }
+    }
+
+    /// Looks through what the kernel said.
+    pub fn add_console(&mut self, console: &str) {
+        let complaints = console
+            .lines()
+            .filter(|line| COMPLAINTS.iter().any(|complaint| line.contains(complaint)));
+        self.troubles
+            .extend(complaints.map(|line| format!("the kernel says: {}", line.trim())));
+    }
+
+    /// Why this machine's run does not count as a success; empty when it does.
+    pub fn failures(&self) -> Vec<String> {
+        let mut failures = self.troubles.clone();
+        if !self.is_done {
+            let during = self.current.as_ref();
+            let during = during.map_or_else(String::new, |run| format!(" during {}", run.test));
+            failures.push(format!("the machine ended before its tests did{during}"));
+        }
+        for run in &self.runs {
+            match &run.outcome {
+                Outcome::Passed => {}
+                Outcome::Failed => failures.push(format!("{}: {}", run.hook, run.test)),
+                Outcome::Skipped(reason) if may_skip(reason) => {}
+                Outcome::Skipped(reason) => {
+                    failures.push(format!("{}: {} skipped: {reason}", run.hook, run.test));
+                }
+            }
+        }
+        failures
+    }
+
+    /// By suite and hook: passed, and all that ran.
+    pub fn counts(&self) -> BTreeMap<(String, Hook), (usize, usize)> {
+        let mut counts = BTreeMap::new();
+        for run in &self.runs {
+            let suite = run.test.split("::").next().unwrap_or_default();
+            let (passed, ran) = counts.entry((suite.to_owned(), run.hook)).or_insert((0, 0));
+            *passed += usize::from(run.outcome == Outcome::Passed);
+            *ran += usize::from(!matches!(run.outcome, Outcome::Skipped(_)));
+        }
+        counts
+    }
+
+    /// Tests that did not run, with the reason, each once.
+    pub fn skipped(&self) -> BTreeMap<&str, &str> {
+        let skipped = self.runs.iter().filter_map(|run| match &run.outcome {
+            Outcome::Skipped(reason) => Some((run.test.as_str(), reason.as_str())),
+            Outcome::Passed | Outcome::Failed => None,
+        });
+        skipped.collect()
+    }
+}
+
+/// A test may be skipped for a server that is not there, or for what this kernel cannot do.
+fn may_skip(reason: &str) -> bool {
+    reason.strip_prefix("not installed: ").map_or_else(
+        || reason.starts_with("this host cannot: "),
+        |program| NOT_IN_THE_MACHINE.contains(&program),
+    )
+}
