@@ -17,9 +17,12 @@ use raindrops_user::view::{Source, SourceState, View};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{http, kernel, wait};
+use crate::{http, wait};
 
 const NOBODY: u32 = 65534;
+
+/// Variable that holds the daemon's `--accept-hook`, where a test does not choose one.
+pub const ACCEPT_HOOK: &str = "RAINDROPS_ACCEPT_HOOK";
 
 /// The binary under test: what `cargo xtask test` built, else the last build there is.
 #[must_use]
@@ -45,15 +48,6 @@ pub fn raindrops<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Res
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     command.output().context("running raindrops")
-}
-
-/// The accept hook that all daemons are to have, where the arguments do not say.
-fn accept_hook(arguments: &[&str]) -> Option<String> {
-    let is_given = arguments
-        .iter()
-        .any(|argument| ["--no-bpf", "--accept-hook"].contains(argument));
-    let hook = kernel::accept_hook()?;
-    (!is_given).then(|| format!("--accept-hook={hook}"))
 }
 
 /// Who runs the daemon.
@@ -152,7 +146,6 @@ impl Place {
             .arg("--socket")
             .arg(self.socket())
             .args(arguments)
-            .args(accept_hook(arguments))
             .current_dir(self.path())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -161,6 +154,11 @@ impl Place {
             && !arguments.contains(&"--netns")
         {
             command.args(["--netns", netns]);
+        }
+        if let Some(hook) = env::var_os(ACCEPT_HOOK)
+            && !arguments.contains(&"--accept-hook")
+        {
+            command.arg("--accept-hook").arg(hook);
         }
         if user == User::Nobody {
             command.uid(NOBODY).gid(NOBODY);

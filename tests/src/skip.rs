@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::geteuid;
 
-use crate::{daemon, kernel, netns};
+use crate::{daemon, netns};
 
 /// What a test needs of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ fn lack(need: Need) -> Option<String> {
         Need::Root => netns::in_new(|| Ok(()))
             .err()
             .map(|error| format!("this host cannot: {error:#}")),
-        Need::Bpf if kernel::accept_hook().as_deref() == Some("none") => {
+        Need::Bpf if env::var_os(daemon::ACCEPT_HOOK).is_some_and(|hook| hook == "none") => {
             Some("this host cannot: --accept-hook none leaves BPF off".to_owned())
         }
         Need::Bpf if env::var_os("RAINDROPS_EXPECT_BPF").is_some() => None,

@@ -2,7 +2,7 @@
 //! docs/kernels.md is made of what these tests state.
 
 use std::{
-    fs,
+    env, fs,
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     os::{
         fd::AsFd,
@@ -13,11 +13,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use raindrops_tests::{
+    ability,
     daemon::{self, Daemon, Place, User},
-    kernel, listening,
+    listening,
     lookup::{connections, listener, listeners},
     netns,
     skip::{Need, can_run},
+    wait,
 };
 use raindrops_user::view::{Source, SourceState};
 use rustix::net::{
@@ -70,20 +72,20 @@ fn programs_load() -> Result<()> {
         let bpf = daemon::source(&view, "bpf")?;
         let accept = detail(bpf, "accept")?;
         let refused = bpf.detail.get("refused");
-        match kernel::accept_hook().as_deref() {
+        match env::var(daemon::ACCEPT_HOOK).ok().as_deref() {
             // Some hosts permit no such programs; the kernel could.
             None => assert_eq!(accept == "fexit", refused.is_none(), "{bpf:?}"),
             Some("auto") => assert_eq!((accept, refused), ("fexit", None)),
             Some(hook) => assert_eq!((accept, refused), (hook, None)),
         }
-        let by = if kernel::has_sk_data_ready()? {
+        let by = if ability::has_sk_data_ready()? {
             "sk_data_ready"
         } else {
             "address"
         };
         assert_eq!(detail(bpf, "listener")?, by);
         let lifecycle = lifecycle(&daemon)?;
-        let expected = match kernel::release()? {
+        let expected = match ability::release()? {
             (..=5, _) => "raw tracepoint",
             (6, _) => "raw tracepoint, twice",
             _ => "raw tracepoint, then tracepoint",
@@ -92,9 +94,9 @@ fn programs_load() -> Result<()> {
         let doctor = doctor(&daemon)?;
         assert!(doctor.contains("source bpf: on"), "doctor:\n{doctor}");
 
-        kernel::state("lifecycle: `inet_sock_set_state`", &lifecycle)?;
-        kernel::state("accept hook that serves", accept)?;
-        kernel::state("a connection's listener by", by)
+        ability::state("lifecycle: `inet_sock_set_state`", &lifecycle)?;
+        ability::state("accept hook that serves", accept)?;
+        ability::state("a connection's listener by", by)
     })
 }
 
@@ -156,7 +158,9 @@ fn memory_of_hash_maps() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         daemon::expect_bpf(&daemon.view()?)?;
         let all = descriptors(&daemon)?;
-        let hashes = all.iter().filter(|text| field(text, "map_type") == Some(HASH));
+        let hashes = all
+            .iter()
+            .filter(|text| field(text, "map_type") == Some(HASH));
         let as_needed = hashes
             .map(|text| {
                 let flags = field(text, "map_flags").context("a map without flags")?;
@@ -165,11 +169,11 @@ fn memory_of_hash_maps() -> Result<()> {
             })
             .collect::<Result<Vec<bool>>>()?;
         assert!(!as_needed.is_empty(), "the daemon holds its maps");
-        let expected = kernel::allocates_in_programs()?;
+        let expected = ability::allocates_in_programs()?;
         let some = as_needed.contains(&true);
         assert_eq!(some, expected, "{as_needed:?}");
         let value = if some { "as needed" } else { "at once" };
-        kernel::state("memory of hash maps", value)
+        ability::state("memory of hash maps", value)
     })
 }
 
@@ -192,13 +196,13 @@ fn order_of_events() -> Result<()> {
             .collect::<Result<Vec<String>>>()?;
         names.sort_unstable();
         let plain = names.iter().any(|name| name.starts_with("socket_state_pl"));
-        assert_eq!(plain, !kernel::has_fetching_atomics()?, "{names:?}");
+        assert_eq!(plain, !ability::has_fetching_atomics()?, "{names:?}");
         let value = if plain {
             "not for two within nanoseconds on two processors"
         } else {
             "always"
         };
-        kernel::state("events of one connection are put in order", value)
+        ability::state("events of one connection are put in order", value)
     })
 }
 
@@ -245,19 +249,20 @@ fn members_of_a_group() -> Result<()> {
         let members = [first, member(address.port())?];
         let place = Place::new()?;
         let daemon = place.start(User::Same, &[])?;
+        daemon::expect_bpf(&daemon.view()?)?;
         let mut taken = [0; 2];
         let mut held = Vec::new();
         for _ in 0..CONNECTIONS {
             let client = TcpStream::connect(address)?;
-            let accepted = members
-                .iter()
-                .zip(&mut taken)
-                .find_map(|(member, count)| {
+            let server = wait::until("a member to get the connection", || {
+                let mut accepts = members.iter().zip(&mut taken);
+                Ok(accepts.find_map(|(member, count)| {
                     let (server, _) = member.accept().ok()?;
                     *count += 1;
                     Some(server)
-                });
-            held.push((client, accepted.context("nobody got the connection")?));
+                }))
+            })?;
+            held.push((client, server));
         }
         assert!(taken.iter().all(|count| *count > 0), "{taken:?}");
 
@@ -268,7 +273,7 @@ fn members_of_a_group() -> Result<()> {
             accepts.sum::<u64>() == CONNECTIONS
         })?;
         let bpf = daemon::source(&view, "bpf")?;
-        let told = kernel::tells_members(detail(bpf, "accept")?)?;
+        let told = ability::tells_members(detail(bpf, "accept")?)?;
         for (member, count) in members.iter().zip(taken) {
             let inode = inode(member)?;
             let rows = listeners(&view, &address);
@@ -286,7 +291,7 @@ fn members_of_a_group() -> Result<()> {
         } else {
             "only their sum, marked incomplete"
         };
-        kernel::state("members of a SO_REUSEPORT group told apart", value)
+        ability::state("members of a SO_REUSEPORT group told apart", value)
     })
 }
 
@@ -302,6 +307,7 @@ fn waits_of_unix_connections() -> Result<()> {
         let path = place.path().join("app.sock");
         let listening = UnixListener::bind(&path)?;
         let daemon = place.start(User::Same, &[])?;
+        daemon::expect_bpf(&daemon.view()?)?;
         let address = path.display().to_string();
         daemon.until("the row", |view| listener(view, &address).is_ok())?;
         let held = (0..CONNECTIONS)
@@ -315,7 +321,7 @@ fn waits_of_unix_connections() -> Result<()> {
         drop(held);
         let groups = connections(listener(&view, &address)?)?;
         let known = groups.wait.as_ref().map_or(0, |wait| wait.count);
-        let is_known = kernel::has_sk_data_ready()?;
+        let is_known = ability::has_sk_data_ready()?;
         let expected = if is_known {
             (CONNECTIONS, Some(0))
         } else {
@@ -323,6 +329,6 @@ fn waits_of_unix_connections() -> Result<()> {
         };
         assert_eq!((known, groups.wait_unknown), expected, "{groups:?}");
         let value = if is_known { "yes" } else { "no" };
-        kernel::state("wait of unix connections", value)
+        ability::state("wait of unix connections", value)
     })
 }

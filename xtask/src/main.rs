@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Command::Ebpf(arguments) => ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Load(load) => load.run().map(|()| ExitCode::SUCCESS),
-        Command::Verify(arguments) => verify::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
     };
     result.unwrap_or_else(|error| {

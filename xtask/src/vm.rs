@@ -74,6 +74,22 @@ pub struct Arguments {
     filter: Option<String>,
 }
 
+impl Arguments {
+    /// All tests on all kernels, held against the document.
+    pub fn whole_matrix() -> Self {
+        Self {
+            kernel: vec!["all".to_owned()],
+            smoke: false,
+            hook: Vec::new(),
+            write: false,
+            check: true,
+            no_install: false,
+            accelerator: "tcg".to_owned(),
+            filter: None,
+        }
+    }
+}
+
 /// A value of `--accept-hook`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {

@@ -77,10 +77,7 @@ fn tables(columns: &[Column]) -> String {
     text.push('\n');
 
     head(&mut text, "tests passed", &names);
-    let counts: Vec<_> = columns
-        .iter()
-        .map(|(.., report)| report.counts())
-        .collect();
+    let counts: Vec<_> = columns.iter().map(|(.., report)| report.counts()).collect();
     let suites: BTreeSet<&String> = counts
         .iter()
         .flat_map(|counts| counts.keys().map(|(suite, _)| suite))
@@ -88,9 +85,8 @@ fn tables(columns: &[Column]) -> String {
     for suite in suites {
         let cells = counts.iter().map(|counts| {
             let of_suite = counts.iter().filter(|((name, _), _)| name == suite);
-            let of_suite = of_suite.map(|((_, hook), (passed, ran))| {
-                (*hook, format!("{passed} of {ran}"))
-            });
+            let of_suite =
+                of_suite.map(|((_, hook), (passed, ran))| (*hook, format!("{passed} of {ran}")));
             by_hook(&of_suite.collect())
         });
         row(&mut text, suite, cells);
@@ -184,10 +180,15 @@ mod tests {
     #[test]
     fn cells_name_hooks_that_differ() {
         let values = |values: &[(Hook, &str)]| {
-            let values = values.iter().map(|(hook, value)| (*hook, (*value).to_owned()));
+            let values = values
+                .iter()
+                .map(|(hook, value)| (*hook, (*value).to_owned()));
             by_hook(&values.collect())
         };
-        assert_eq!(values(&[(Hook::Auto, "yes"), (Hook::Syscall, "yes")]), "yes");
+        assert_eq!(
+            values(&[(Hook::Auto, "yes"), (Hook::Syscall, "yes")]),
+            "yes"
+        );
         let differing = [
             (Hook::Auto, "yes"),
             (Hook::Fexit, "yes"),

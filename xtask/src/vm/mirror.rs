@@ -15,7 +15,7 @@ pub fn source_line(suite: &str) -> Result<String> {
          one elsewhere and give it as `--kernel PATH`",
     )?;
     Ok(format!(
-        "deb [arch=amd64 signed-by={KEYRING} targets=Packages] {uri} {suite} main\n"
+        "deb [arch=amd64 signed-by={KEYRING} target=Packages] {uri} {suite} main\n"
     ))
 }
 
@@ -32,9 +32,7 @@ fn sources(directory: &Path) -> Result<Vec<String>> {
     files.insert(0, directory.join("sources.list"));
     let files = files.iter().filter(|path| path.exists());
     files
-        .map(|path| {
-            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
-        })
+        .map(|path| fs::read_to_string(path).with_context(|| format!("reading {}", path.display())))
         .collect()
 }
 

@@ -85,9 +85,8 @@ fn fetch(pinned: &Pinned, cache: &Path) -> Result<Unpacked> {
     }
     // Since 7.x the image and its modules are packages of their own, on which this one depends.
     let parts = apt.depends(&package, &version)?.into_iter();
-    let parts = parts.filter(|name| {
-        name.starts_with("linux-binary-") || name.starts_with("linux-modules-")
-    });
+    let parts = parts
+        .filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"));
     let wanted: Vec<String> = parts
         .chain([package])
         .map(|name| format!("{name}={version}"))
@@ -134,10 +133,7 @@ impl Apt {
     fn command(&self, program: &str) -> Command {
         let own = |option: &str, path: &str| {
             let path = self.state.path().join(path);
-            [
-                "-o".to_owned(),
-                format!("{option}={}", path.display()),
-            ]
+            ["-o".to_owned(), format!("{option}={}", path.display())]
         };
         let mut command = Command::new(program);
         command

@@ -88,7 +88,11 @@ pub fn run(machine: &Machine<'_>, files: &Files, mut on_line: impl FnMut(&str)) 
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("not done after {:?}: see {}", machine.limit, files.console.display());
+            bail!(
+                "not done after {:?}: see {}",
+                machine.limit,
+                files.console.display()
+            );
         }
         thread::sleep(POLL);
     }

@@ -160,3 +160,63 @@ fn may_skip(reason: &str) -> bool {
         |program| NOT_IN_THE_MACHINE.contains(&program),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(lines: &[&str]) -> Report {
+        let mut report = Report::default();
+        for line in lines {
+            report.add_line(line);
+        }
+        report
+    }
+
+    /// Check that outcomes, facts and output are taken from what the machine says, and that a
+    /// failure, a skip that is none of the kernel's and a complaint of the kernel are failures.
+    #[test]
+    fn what_the_machine_says_is_understood() {
+        let mut report = report(&[
+            "KERNEL 6.1.0 2",
+            "BEGIN fexit kernel::loads",
+            "FACT memory\tas needed",
+            "END 0 1.0 2.0",
+            "BEGIN syscall kernel::loads",
+            "| assertion failed",
+            "END 101 2.0 3.0",
+            "BEGIN fexit overflow::deferred",
+            "SKIPPED overflow::deferred: not installed: unicorn",
+            "END 0 3.0 3.1",
+            "BEGIN fexit agreement::agrees",
+            "SKIPPED agreement::agrees: not installed: ss",
+            "END 0 3.1 3.2",
+            "DONE",
+        ]);
+        report.add_console("[ 1.0] WARNING: CPU: 0 PID: 1 at kernel/bpf/x.c:1\n[ 1.1] fine\n");
+        assert_eq!(
+            report.failures(),
+            [
+                "the kernel says: [ 1.0] WARNING: CPU: 0 PID: 1 at kernel/bpf/x.c:1",
+                "syscall: kernel::loads",
+                "fexit: agreement::agrees skipped: not installed: ss",
+            ]
+        );
+        let output = report.runs.iter().flat_map(|run| &run.output);
+        assert_eq!(output.collect::<Vec<_>>(), ["assertion failed"]);
+        let counts = report.counts();
+        assert_eq!(counts[&("kernel".to_owned(), Hook::Fexit)], (1, 1));
+        assert_eq!(counts[&("kernel".to_owned(), Hook::Syscall)], (0, 1));
+        assert_eq!(report.facts.len(), 1);
+    }
+
+    /// Check that a machine that ends in the middle of a test has failed.
+    #[test]
+    fn a_machine_that_ends_early_has_failed() {
+        let report = report(&["KERNEL 6.1.0 2", "BEGIN none kernel::loads"]);
+        assert_eq!(
+            report.failures(),
+            ["the machine ended before its tests did during kernel::loads"]
+        );
+    }
+}

@@ -15,12 +15,6 @@ pub fn release() -> Result<(u32, u32)> {
     parsed.with_context(|| format!("an unexpected release: {release}"))
 }
 
-/// The value of `--accept-hook` that all daemons are started with.
-#[must_use]
-pub fn accept_hook() -> Option<String> {
-    env::var("RAINDROPS_ACCEPT_HOOK").ok()
-}
-
 /// The tracepoint at which a listener learns of a connection.
 pub fn has_sk_data_ready() -> Result<bool> {
     Ok(release()? >= (6, 3))
