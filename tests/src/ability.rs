@@ -15,6 +15,18 @@ pub fn release() -> Result<(u32, u32)> {
     parsed.with_context(|| format!("an unexpected release: {release}"))
 }
 
+/// How state changes are followed: a second program does what the first one could not.
+pub fn lifecycle() -> Result<&'static str> {
+    let release = release()?;
+    Ok(if release < (6, 1) {
+        "raw tracepoint"
+    } else if release < (7, 0) {
+        "raw tracepoint, twice"
+    } else {
+        "raw tracepoint, then tracepoint"
+    })
+}
+
 /// The tracepoint at which a listener learns of a connection.
 pub fn has_sk_data_ready() -> Result<bool> {
     Ok(release()? >= (6, 3))

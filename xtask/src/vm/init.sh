@@ -18,13 +18,10 @@ for module in $(cat /raindrops/modules); do
     insmod "/raindrops/$module.ko" || echo "TROUBLE insmod $module"
 done
 
-now() { cut -d ' ' -f 1 /proc/uptime; }
-
 run() {
     echo "BEGIN $1 $2::$4"
     rm -f /tmp/skipped /tmp/facts
     touch /tmp/skipped /tmp/facts
-    begin=$(now)
     RAINDROPS_BIN=/raindrops/raindrops \
         RAINDROPS_ACCEPT_HOOK="$1" \
         RAINDROPS_EXPECT_BPF=1 \
@@ -36,7 +33,7 @@ run() {
     sed 's/^/FACT /' /tmp/facts
     cat /tmp/skipped
     [ $status = 0 ] || sed 's/^/| /' /tmp/output
-    echo "END $status $begin $(now)"
+    echo "END $status"
     killall -q -9 raindrops epoll_worker
 }
 
