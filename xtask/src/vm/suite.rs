@@ -12,9 +12,9 @@ use super::Hook;
 use crate::{process, test, workspace};
 
 /// Suites that test the repository, or servers that are not in the machine.
-const NOT_OF_A_KERNEL: &[&str] = &["accounting", "fresh_clone", "servers"];
+const NOT_OF_A_KERNEL: &[&str] = &["accounting", "fresh_clone", "run_command", "servers"];
 /// Suites in which no connection is accepted that BPF should see: once is enough.
-const WITHOUT_ACCEPTS: &[&str] = &["cli", "lifecycle", "privileges"];
+const WITHOUT_ACCEPTS: &[&str] = &["cli", "lifecycle", "maps", "privileges"];
 /// What tells, in minutes, whether a kernel is served at all.
 const SMOKE: &[&str] = &["agreement", "kernel", "overflow", "seeding"];
 
