@@ -101,6 +101,7 @@ fn lifecycle(daemon: &Daemon) -> Result<String> {
     let all = descriptors(daemon)?;
     let raw = all
         .iter()
+        .filter(|text| field(text, "link_type") == Some("raw_tracepoint"))
         .filter(|text| field(text, "tp_name") == Some("inet_sock_set_state"))
         .count();
     let view = daemon.view()?;
