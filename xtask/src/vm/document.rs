@@ -85,14 +85,23 @@ fn tables(columns: &[Column]) -> String {
     for suite in suites {
         let cells = counts.iter().map(|counts| {
             let of_suite = counts.iter().filter(|((name, _), _)| name == suite);
-            let of_suite =
-                of_suite.map(|((_, hook), (passed, ran))| (*hook, format!("{passed} of {ran}")));
-            by_hook(&of_suite.collect())
+            by_hook(
+                &of_suite
+                    .map(|((_, hook), counts)| (*hook, passed(*counts)))
+                    .collect(),
+            )
         });
         row(&mut text, suite, cells);
     }
     exceptions(&mut text, columns);
     text
+}
+
+fn passed((passed, ran): (usize, usize)) -> String {
+    if ran == 0 {
+        return "not run".to_owned();
+    }
+    format!("{passed} of {ran}")
 }
 
 /// Names of facts, in the order in which tests state them.

@@ -47,7 +47,7 @@ fn parse(line: &str) -> Option<Pinned> {
 mod tests {
     use super::*;
 
-    /// Check that the file is understood, and begins and ends with what the smoke test takes.
+    /// Check that the file is understood and begins with the oldest kernel, which the smoke test takes.
     #[test]
     fn the_file_is_understood() {
         let kernels = all().expect("xtask/kernels");
