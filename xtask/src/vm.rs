@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     document::Column,
@@ -152,6 +152,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let built = suite::build(arguments.filter.as_deref())?;
     let plan = guest::plan(&built, extent, hooks);
+    ensure!(!plan.is_empty(), "no such test runs with these hooks");
     let common = guest::common(&built)?;
 
     let mut columns = Vec::new();
@@ -297,8 +298,8 @@ fn summary(columns: &[Column]) -> bool {
             "\nkernel {name} ({version}, {}), {} processors",
             report.release, report.processors
         );
-        for ((suite, hook), (passed, ran)) in report.counts() {
-            println!("  {suite:12} {:8} {passed} of {ran}", hook.to_string());
+        for ((suite, hook), (good, ran)) in report.counts() {
+            println!("  {suite:12} {:8} {good} of {ran}", hook.to_string());
         }
         for failure in report.failures() {
             println!("  FAILED {failure}");
