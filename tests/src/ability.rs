@@ -42,6 +42,20 @@ pub fn allocates_in_programs() -> Result<bool> {
     Ok(release()? >= (6, 1))
 }
 
+/// The most that the maps of an idle host may take, in MB, as the kernel accounts for them. `None`
+/// where it states how large they would be when full.
+pub fn idle_maps_mb() -> Result<Option<u64>> {
+    let release = release()?;
+    Ok(if release < (5, 11) {
+        // Room for all connections is taken at once.
+        Some(24)
+    } else if release < (6, 4) {
+        None
+    } else {
+        Some(4)
+    })
+}
+
 /// Whether the programs may use atomic instructions that return the old value.
 pub fn has_fetching_atomics() -> Result<bool> {
     Ok(release()? >= (5, 12))
