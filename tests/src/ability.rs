@@ -56,6 +56,11 @@ pub fn idle_maps_mb() -> Result<Option<u64>> {
     })
 }
 
+/// Whether a program can be preempted by an event that the kernel then skips.
+pub fn may_skip_accepts() -> Result<bool> {
+    Ok(release()? >= (7, 0))
+}
+
 /// Whether the programs may use atomic instructions that return the old value.
 pub fn has_fetching_atomics() -> Result<bool> {
     Ok(release()? >= (5, 12))

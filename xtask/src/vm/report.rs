@@ -143,9 +143,10 @@ impl Report {
         counts
     }
 
-    /// Tests that did not run, with the reason, each once.
+    /// Tests that did not run although BPF was not switched off, with the reason, each once.
     pub fn skipped(&self) -> BTreeMap<&str, &str> {
-        let skipped = self.runs.iter().filter_map(|run| match &run.outcome {
+        let runs = self.runs.iter().filter(|run| run.hook != Hook::None);
+        let skipped = runs.filter_map(|run| match &run.outcome {
             Outcome::Skipped(reason) => Some((run.test.as_str(), reason.as_str())),
             Outcome::Passed | Outcome::Failed => None,
         });
