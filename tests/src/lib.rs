@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: the daemon, real servers, load, and a network namespace
 //! for each test, so that tests with fixed ports run side by side.
 
+pub mod ability;
 pub mod daemon;
 pub mod http;
 pub mod io_uring;

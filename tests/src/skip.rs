@@ -46,6 +46,9 @@ fn lack(need: Need) -> Option<String> {
         Need::Root => netns::in_new(|| Ok(()))
             .err()
             .map(|error| format!("this host cannot: {error:#}")),
+        Need::Bpf if env::var_os(daemon::ACCEPT_HOOK).is_some_and(|hook| hook == "none") => {
+            Some("this host cannot: --accept-hook none leaves BPF off".to_owned())
+        }
         Need::Bpf if env::var_os("RAINDROPS_EXPECT_BPF").is_some() => None,
         Need::Bpf if !geteuid().is_root() => Some("this host cannot: not root".to_owned()),
         Need::Bpf if !Path::new("/sys/kernel/btf/vmlinux").exists() => {

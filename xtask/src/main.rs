@@ -7,6 +7,7 @@ mod process;
 mod run;
 mod test;
 mod verify;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ enum Command {
     Ebpf(ebpf::Arguments),
     Bench(bench::Arguments),
     Verify(verify::Arguments),
+    Vm(vm::Arguments),
     #[command(subcommand, hide = true)]
     Load(bench::Load),
 }
@@ -39,7 +41,8 @@ fn main() -> ExitCode {
         Command::Ebpf(arguments) => ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Load(load) => load.run().map(|()| ExitCode::SUCCESS),
-        Command::Verify(arguments) => verify::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,16 +1,22 @@
 //! `verify`: what is too slow for every run.
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::{process, workspace};
+use crate::{process, vm, workspace};
 
-/// Checks that are too slow for every run: licences, sources and bans of all dependencies
+/// Checks that are too slow for every run: licences, sources and bans of all dependencies, and the
+/// tests on other kernels
 #[derive(Debug, clap::Args)]
 pub struct Arguments {}
 
-pub fn run(_: &Arguments) -> Result<()> {
+pub fn run(_: &Arguments) -> Result<ExitCode> {
+    dependencies()?;
+    vm::run(&vm::Arguments::whole_matrix())
+}
+
+fn dependencies() -> Result<()> {
     if workspace::program("cargo-deny").is_none() {
         process::run(Command::new(workspace::cargo()).args(["install", "--locked", "cargo-deny"]))?;
     }
