@@ -20,7 +20,7 @@ use crate::{process, workspace};
 const INIT: &str = include_str!("init.sh");
 const BUSYBOX: &str = "/bin/busybox";
 /// Programs of this machine that the tests run.
-const PROGRAMS: &[&str] = &["bpftool", "install", "ss"];
+const PROGRAMS: &[&str] = &["bpftool", "install", "ip", "ss", "unshare"];
 /// What sock_diag and the tests use, where the kernel does not have it built in.
 const MODULES: &[&str] = &[
     "inet_diag",

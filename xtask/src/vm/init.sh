@@ -2,8 +2,9 @@
 # The first process of the virtual machine: runs what is in /raindrops/plan, and says on the second
 # serial port how each test ended.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
-/bin/busybox mkdir -p /proc /sys /dev /tmp /run /bin /sbin /usr/bin /usr/sbin
+/bin/busybox mkdir -p /proc /sys /dev /tmp /run /var /bin /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s /bin
+ln -s /run /var/run
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
