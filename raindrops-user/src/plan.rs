@@ -74,6 +74,8 @@ pub struct BpfPlan {
     pub raise_memlock: bool,
     /// Hash maps must get their memory at once.
     pub preallocate: bool,
+    /// The kernel tells how much memory a map takes; others tell what it would take when full.
+    pub tells_map_memory: bool,
 }
 
 /// Where a program that follows connections is attached.
@@ -110,6 +112,8 @@ const PREEMPTIBLE_RAW_TRACEPOINTS: KernelVersion = KernelVersion::new(7, 0);
 const ALLOCATION_IN_PROGRAMS: KernelVersion = KernelVersion::new(6, 1);
 /// BPF memory is charged to the control group, no longer to the locked-memory limit.
 const BPF_MEMORY_IN_CGROUP: KernelVersion = KernelVersion::new(5, 11);
+/// Since that change and until this one, `memlock` of a map was its size when full.
+const MAP_MEMORY_USAGE: KernelVersion = KernelVersion::new(6, 4);
 
 /// Decides how BPF is used.
 ///
@@ -196,6 +200,7 @@ pub fn bpf(facts: &Facts, enabled: bool, hook: AcceptHook) -> Result<BpfPlan, Of
         accept,
         raise_memlock: facts.kernel < BPF_MEMORY_IN_CGROUP,
         preallocate: facts.kernel < ALLOCATION_IN_PROGRAMS,
+        tells_map_memory: facts.kernel < BPF_MEMORY_IN_CGROUP || facts.kernel >= MAP_MEMORY_USAGE,
     })
 }
 
@@ -301,6 +306,7 @@ mod tests {
                     accept,
                     raise_memlock: is_old,
                     preallocate: is_old,
+                    tells_map_memory: version != (6, 1),
                 }),
                 "{version:?}"
             );

@@ -102,6 +102,7 @@ impl Bpf {
         drop(loader);
 
         let memory: Option<u64> = ebpf.maps().map(|(_, map)| memory_of(map)).sum();
+        let memory = memory.filter(|_| plan.tells_map_memory);
         let connections = ebpf.map(map::CONNECTIONS).and_then(memory_of);
         let fixed_memory = memory.zip(connections).map(|(all, some)| all - some);
         let mut free_rows: Queue<_, u32> = take(&mut ebpf, map::FREE_LISTENER_ROWS)?;
