@@ -5,6 +5,8 @@ use std::{env, fs::OpenOptions, io::Write as _};
 
 use anyhow::{Context as _, Result};
 
+use crate::life::Hook;
+
 /// The release of the kernel, as (major, minor).
 pub fn release() -> Result<(u32, u32)> {
     let name = rustix::system::uname();
@@ -35,6 +37,16 @@ pub fn has_sk_data_ready() -> Result<bool> {
 /// Whether a connection is told which listener of a SO_REUSEPORT group it belongs to.
 pub fn tells_members(accept: &str) -> Result<bool> {
     Ok(accept == "fexit" || has_sk_data_ready()?)
+}
+
+/// Whether unix listeners that were bound to one name are told apart.
+pub fn tells_same_names(hook: Hook) -> Result<bool> {
+    Ok(hook == Hook::Fexit || has_sk_data_ready()?)
+}
+
+/// Whether connections in the queue of a member that closes can go to another.
+pub fn moves_connections() -> Result<bool> {
+    Ok(release()? >= (5, 14))
 }
 
 /// Whether hash maps may get memory as they go.

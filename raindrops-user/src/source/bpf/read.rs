@@ -34,7 +34,8 @@ impl Bpf {
         let mut counts = BTreeMap::new();
         let mut addresses: BTreeMap<_, u32> = BTreeMap::new();
         for (slot, row) in self.rows_in_use() {
-            let Some(key) = listener_key(&row, listeners) else {
+            let candidates = candidates(&row, listeners);
+            let Some(key) = candidates.first().copied() else {
                 continue;
             };
             keys.insert(slot, key);
@@ -43,6 +44,7 @@ impl Bpf {
                 *addresses.entry((row.address.family, address)).or_default() += 1;
             }
             let mut here = self.counts(slot);
+            here.complete &= candidates.len() == 1;
             here.attributed = true;
             here.tcp_address = rows::tcp_address(&row.address);
             // It waits until its listener has been listed.
@@ -226,29 +228,35 @@ impl Bpf {
     }
 }
 
-fn listener_key(
+/// The listeners that a row may be of: several when it was made from an accepted unix connection, of
+/// which only the name is known.
+fn candidates(
     row: &ListenerRow,
     listeners: &BTreeMap<ListenerKey, ListenSocket>,
-) -> Option<ListenerKey> {
+) -> Vec<ListenerKey> {
+    let netns = NetnsId(row.address.netns);
     if row.inode != 0 {
-        let netns = NetnsId(row.address.netns);
-        return Some(ListenerKey {
+        return vec![ListenerKey {
             netns,
             inode: Inode(row.inode),
-        });
+        }];
     }
-    let named: Vec<ListenerKey> = listeners
+    let named: Vec<_> = listeners
         .iter()
         .filter(|(_, socket)| rows::names(row, &socket.address))
         .map(|(key, _)| *key)
         .collect();
     let clients = NetnsId(row.address.netns);
-    match named.iter().find(|key| key.netns == clients) {
-        Some(key) => Some(*key),
-        // An abstract name is known in its own network namespace only. A path may be known in
-        // others, and mean another socket there.
-        None if rows::is_path(row) && named.len() == 1 => Some(named[0]),
-        None => None,
+    let here: Vec<_> = named.iter().filter(|key| key.netns == clients).collect();
+    if !here.is_empty() {
+        return here.into_iter().copied().collect();
+    }
+    // An abstract name is known in its own network namespace only. A path may be known in others,
+    // and mean another socket there.
+    if rows::is_path(row) && named.len() == 1 {
+        named
+    } else {
+        Vec::new()
     }
 }
 
