@@ -33,18 +33,21 @@ impl Bpf {
         let mut keys = BTreeMap::new();
         let mut counts = BTreeMap::new();
         let mut addresses: BTreeMap<_, u32> = BTreeMap::new();
+        let mut doubtful = Vec::new();
         for (slot, row) in self.rows_in_use() {
             let candidates = candidates(&row, listeners);
             let Some(key) = candidates.first().copied() else {
                 continue;
             };
             keys.insert(slot, key);
+            if candidates.len() > 1 {
+                doubtful.extend(candidates);
+            }
             if row.address.family != AF_UNIX && listeners.contains_key(&key) {
                 let address = (row.address.netns, row.address.port, row.address.address);
                 *addresses.entry((row.address.family, address)).or_default() += 1;
             }
             let mut here = self.counts(slot);
-            here.complete &= candidates.len() == 1;
             here.attributed = true;
             here.tcp_address = rows::tcp_address(&row.address);
             // It waits until its listener has been listed.
@@ -52,6 +55,11 @@ impl Bpf {
                 here.longest_queue = self.take_longest_queue(slot as usize);
             }
             merge_into(&mut counts, key, here);
+        }
+        for key in doubtful {
+            if let Some(counts) = counts.get_mut(&key) {
+                counts.complete = false;
+            }
         }
         let shared: BTreeSet<_> = addresses
             .into_iter()
