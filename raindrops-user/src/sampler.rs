@@ -349,7 +349,7 @@ impl Sampling {
         let now = Monotonic::now();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
         gaps.extend(self.not_seeded());
-        gaps.extend(self.cross_check.gaps());
+        gaps.extend(self.cross_check.gap());
         merge(Inputs {
             host: &self.host,
             sources: vec![

@@ -34,11 +34,22 @@ fn members<'a>(view: &'a View, group: &Group) -> Vec<&'a Listener> {
         .collect()
 }
 
+/// Whether one of the processes that serve a listener has accepted anything meanwhile.
+fn has_accepted_within(view: &View, member: &Listener, time: Duration) -> bool {
+    let serving = member.workers.as_deref().unwrap_or_default();
+    view.workers
+        .iter()
+        .filter(|worker| serving.contains(&worker.pid))
+        .filter_map(|worker| worker.last_accept_age_us)
+        .any(|age| Duration::from_micros(age) < time)
+}
+
 fn starved(view: &View, group: &Group, member: &Listener, idle: usize) -> Option<Verdict> {
     let queued = member.queue.queued.filter(|queued| *queued > 0)?;
     let since = member.queue.waiting_since?;
-    let waited = view.taken_at.duration_since(since).ok()?;
-    if waited < PATIENCE {
+    let age = Duration::from_millis(member.queue.age_ms.unwrap_or(0));
+    let waited = view.taken_at.duration_since(since).ok()?.checked_sub(age)?;
+    if waited < PATIENCE || has_accepted_within(view, member, waited) {
         return None;
     }
     // Where only one process accepts from it, that is the one to look at.
@@ -129,6 +140,14 @@ mod tests {
         let text = "0.0.0.0:80: 5 connections wait on the socket of process 11 (4026531833:21), \
                     for 7 s in every sample, while 1 of its 2 sockets have none waiting";
         assert_eq!(verdicts(&view), [(Some(11), text.to_owned())]);
+
+        // Its process accepts: the queue is not empty because it is busy.
+        let mut worker = view.workers[0].clone();
+        worker.pid = 11;
+        worker.last_accept_age_us = Some(60_000);
+        view.workers.push(worker);
+        assert_eq!(verdicts(&view), []);
+        view.workers.pop();
 
         // All are busy: that is no matter of the group.
         view.listeners[0].queue.queued = Some(1);

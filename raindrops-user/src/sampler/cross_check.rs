@@ -1,5 +1,5 @@
 //! Counts the kernel's own connections now and then, a little in each tick, to find out whether
-//! `active` has drifted, and puts it right.
+//! `active` has drifted.
 //!
 //! Of the daemon's own network namespace: a dump that lasts over several ticks would keep another
 //! one alive.
@@ -28,6 +28,8 @@ const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(600);
 /// What differs is counted again this soon.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Ports that a gap names.
+const PORTS_SHOWN: usize = 8;
 /// Counting may take this part of the time.
 const SHARE: u32 = 5000;
 
@@ -55,6 +57,7 @@ struct UnderWay {
 type Places = BTreeMap<Port, BTreeSet<IpAddr>>;
 
 impl CrossCheck {
+    /// Of the calling thread's namespace.
     pub fn new(netns: NetnsId, now: Monotonic) -> Self {
         Self {
             netns,
@@ -64,14 +67,14 @@ impl CrossCheck {
         }
     }
 
-    /// Goes on counting, and puts right what is known to be wrong. `bpf` was taken just now.
+    /// Goes on counting, and marks what differs. `bpf` was taken just now.
     pub fn step(&mut self, bpf: &mut BpfSnapshot, now: Monotonic) {
         match self.under_way.take() {
             Some(under_way) => self.go_on(under_way, bpf, now),
             None if now >= self.due => self.begin(bpf, now),
             None => {}
         }
-        self.drift.apply(bpf);
+        self.drift.mark(bpf);
     }
 
     fn begin(&mut self, bpf: &BpfSnapshot, now: Monotonic) {
@@ -104,7 +107,7 @@ impl CrossCheck {
             let mut after = counted(bpf, self.netns).0;
             after.retain(|port, _| !under_way.several_paths.contains(port));
             under_way.counting.after = after;
-            self.drift.counted(&under_way.counting, bpf);
+            self.drift.counted(&under_way.counting);
             let pause = if self.drift.suspects() {
                 AGAIN.max(under_way.took)
             } else {
@@ -127,30 +130,29 @@ impl CrossCheck {
         self.due = Monotonic(now.0 + LONGEST);
     }
 
-    pub fn gaps(&self) -> impl Iterator<Item = Gap> {
-        let corrected = Gap {
+    pub fn gap(&self) -> Option<Gap> {
+        let mut count = 0;
+        let mut ports = Vec::new();
+        for (Port { port, .. }, connections) in self.drift.differing() {
+            count += connections.unsigned_abs();
+            ports.push(format!(":{port} ({connections:+})"));
+        }
+        let shown = ports.len().min(PORTS_SHOWN);
+        let more = if ports.len() > shown { ", …" } else { "" };
+        (count > 0).then(|| Gap {
             what: "drift".to_owned(),
-            text:
-                "connections whose accept or end was missed; found by counting the kernel's own, \
-                   and corrected"
-                    .to_owned(),
-            count: self.drift.corrected(),
+            text: format!(
+                "established connections that the kernel has more (+) or fewer (-) of than are \
+                 active, by port: {}{more}",
+                ports[..shown].join(", ")
+            ),
+            count,
             hint:
-                "io_uring and kernel servers accept unseen; otherwise report it with the kernel's \
-                   version"
+                "right for transparent proxies and for sockets that connect from a port on which \
+                   another listens; accepts by io_uring and in the kernel are found at the end; \
+                   otherwise report it with the kernel's version"
                     .to_owned(),
-        };
-        let uncorrected = Gap {
-            what: "drift-in-group".to_owned(),
-            text: "active connections of listeners that share a port differ from the kernel's \
-                   count, and which listener's are wrong is not known"
-                .to_owned(),
-            count: self.drift.uncorrected(),
-            hint: "restart the daemon to learn all connections anew".to_owned(),
-        };
-        [corrected, uncorrected]
-            .into_iter()
-            .filter(|gap| gap.count > 0)
+        })
     }
 }
 

@@ -45,7 +45,7 @@ pub enum ForeignError {
     Own(#[from] DiagError),
     #[error("no network namespace is named {name:?} ({existing})")]
     NoName { name: String, existing: String },
-    #[error("cannot tell the network namespace of process {pid}: {source} ({existing})")]
+    #[error("cannot tell the network namespace of process {pid} ({existing})")]
     NoProcess {
         pid: Pid,
         source: io::Error,
@@ -250,6 +250,10 @@ fn aim(namespaces: &Namespaces) -> Result<Aim, ForeignError> {
                 existing: existing(),
             }),
         },
+        // A name may be a number too.
+        Namespaces::Pid(pid) if Names::read("/".as_ref()).find(&pid.to_string()).is_some() => {
+            Ok(Aim::Name(pid.to_string()))
+        }
         Namespaces::Pid(pid) => match of_process(*pid) {
             Ok(netns) => Ok(Aim::One(netns)),
             Err(source) => Err(ForeignError::NoProcess {

@@ -135,6 +135,7 @@ pub struct Bpf {
     rowless: BTreeSet<u64>,
     accept_programs: Vec<&'static str>,
     skipped_accepts: u64,
+    skipped_arrivals: u64,
     /// Bytes of the maps that do not grow with the connections.
     fixed_memory: Option<u64>,
     cached: Vec<Option<Box<Cached>>>,

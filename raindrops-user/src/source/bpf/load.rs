@@ -154,6 +154,7 @@ impl Bpf {
             rowless: BTreeSet::new(),
             accept_programs: Vec::new(),
             skipped_accepts: 0,
+            skipped_arrivals: 0,
             fixed_memory,
             cached: std::iter::repeat_with(|| None)
                 .take(host.listener_rows() as usize)
@@ -398,11 +399,15 @@ impl Bpf {
     /// Looks at how many accepts the kernel has not handed to the programs, because another was
     /// being dealt with on that CPU: raw tracepoints and fexit of kernels since 7.0 are preemptible.
     fn look_at_skipped(&mut self) {
-        let skipped = self.accept_programs.iter().filter_map(|name| {
-            let program = self.ebpf.program(name)?;
-            descriptor_info(program.fd().ok()?, "recursion_misses:")
-        });
-        self.skipped_accepts = skipped.sum();
+        let skipped = self.accept_programs.iter();
+        self.skipped_accepts = skipped.filter_map(|name| self.skipped(name)).sum();
+        self.skipped_arrivals = self.skipped(program::DATA_READY).unwrap_or(0);
+    }
+
+    /// How many events a program that is loaded did not get.
+    fn skipped(&self, name: &str) -> Option<u64> {
+        let program = self.ebpf.program(name)?;
+        descriptor_info(program.fd().ok()?, "recursion_misses:")
     }
 }
 

@@ -82,7 +82,7 @@ impl Bpf {
             listeners: counts,
             workers: self.workers(&keys),
             skipped_accepts: self.skipped_accepts,
-            sees_arrivals: self.hooks().sees_arrivals(),
+            sees_arrivals: self.hooks().sees_arrivals() && self.skipped_arrivals == 0,
             misses: miss::ALL
                 .into_iter()
                 .map(|miss| (miss, self.misses.load(miss as usize, 0)))
@@ -91,10 +91,11 @@ impl Bpf {
         }
     }
 
-    /// A number that changes when a listener comes or goes, when a connection joins a queue, and when
-    /// one is accepted or ends; `None` where the kernel does not tell of arrivals.
+    /// A number that changes when a listener comes or goes, when a connection makes a queue longer
+    /// than it was since the last snapshot, and when one is accepted or ends. `None` where the
+    /// kernel does not tell of arrivals, and while there are listeners without a row.
     pub fn activity(&self) -> Option<u64> {
-        if !self.hooks().sees_arrivals() {
+        if !self.hooks().sees_arrivals() || !self.rowless.is_empty() {
             return None;
         }
         let mut activity = 0u64;

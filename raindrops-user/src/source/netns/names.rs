@@ -21,7 +21,10 @@ const MOST: usize = 4096;
 /// The names that there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
+    /// The name that is shown, and its file.
     by_namespace: BTreeMap<NetnsId, (String, PathBuf)>,
+    /// All names: a namespace can have several.
+    by_name: BTreeMap<String, NetnsId>,
     /// Some may be missing.
     partial: bool,
     /// Files that are no namespaces: leftovers of names whose namespace was never mounted, or was
@@ -65,6 +68,7 @@ impl Names {
             match inode {
                 Some(inode) => {
                     let name = escaped(name.as_bytes());
+                    self.by_name.entry(name.clone()).or_insert(NetnsId(inode));
                     self.by_namespace
                         .entry(NetnsId(inode))
                         .or_insert((name, path));
@@ -87,10 +91,7 @@ impl Names {
     /// The namespace of a name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<NetnsId> {
-        let mut found = self.by_namespace.iter();
-        found
-            .find(|(_, (it, _))| it == name)
-            .map(|(netns, _)| *netns)
+        self.by_name.get(name).copied()
     }
 
     pub(super) fn path(&self, netns: NetnsId) -> Option<&Path> {
@@ -143,6 +144,7 @@ mod tests {
         let names = Names::read(root.path());
         assert_eq!(names.of(own), Fact::Is("b\\nold".to_owned()));
         assert_eq!(names.find("b\\nold"), Some(own));
+        assert_eq!(names.find("second"), Some(own));
         assert_eq!(names.iter().count(), 1);
         assert_eq!(names.strays(), 3);
         assert_eq!(names.of(NetnsId(1)), Fact::Nothing);
