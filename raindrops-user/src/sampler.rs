@@ -327,7 +327,9 @@ impl Sampling {
                 None
             }
         };
-        if let Some(bpf) = &mut bpf {
+        if let Some(bpf) = &mut bpf
+            && self.watched.shows_own()
+        {
             self.cross_check.step(bpf, Monotonic::now());
         }
         self.watched.note_arrivals(bpf.as_ref());

@@ -83,8 +83,10 @@ impl CrossCheck {
             self.due = Monotonic(now.0 + SHORTEST);
             return;
         }
-        let made = netstat::multipath_connections(Path::new("/proc"));
-        let has_paths = made.is_ok_and(|made| made > Some(0));
+        let has_paths = match netstat::multipath_connections(Path::new("/proc")) {
+            Ok(made) => made > Some(0),
+            Err(error) => return self.give_up(&with_causes(&error), now),
+        };
         match Walk::begin(self.netns, has_paths) {
             Ok(walk) => {
                 self.under_way = Some(UnderWay {

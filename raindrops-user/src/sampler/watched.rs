@@ -94,6 +94,12 @@ impl Watched {
         &self.ledger
     }
 
+    /// Whether the own namespace is among those that are shown.
+    #[must_use]
+    pub const fn shows_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     #[must_use]
     pub const fn own(&self) -> NetnsId {
         self.foreign.own()
