@@ -178,10 +178,12 @@ impl Worker {
         }
         if WORKERS.insert(key, row, BPF_NOEXIST).is_err() {
             let _ = FREE_WORKER_ROWS.push(row, 0);
-            // SAFETY: a pointer to a whole map value.
             return WORKERS
                 .get_ptr(key)
-                .map(|row| unsafe { *row })
+                .map(|row| {
+                    // SAFETY: a pointer to a whole map value.
+                    unsafe { *row }
+                })
                 .ok_or(Miss::WorkersFull);
         }
         if let Some(counters) = WORKER_ROWS.get_ptr_mut(row) {

@@ -303,10 +303,12 @@ fn row_of_inode(inode: u64, address: AddressKey, name: Option<UnixName>) -> Resu
         unsafe { (*description).state = row_state::FREE };
     }
     let _ = FREE_LISTENER_ROWS.push(row.slot, 0);
-    // SAFETY: a pointer to a whole map value.
     LISTENERS
         .get_ptr(inode)
-        .map(|row| unsafe { *row })
+        .map(|row| {
+            // SAFETY: a pointer to a whole map value.
+            unsafe { *row }
+        })
         .ok_or(Miss::ListenersFull)
 }
 

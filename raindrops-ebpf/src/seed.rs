@@ -23,10 +23,10 @@ const BPF_NOEXIST: u64 = 1;
 /// A value of `connection::seeding`.
 #[inline(always)]
 pub fn phase() -> u32 {
-    // SAFETY: a pointer to a whole map value.
-    SEEDING
-        .get_ptr(0)
-        .map_or(seeding::OFF, |phase| unsafe { phase.read_volatile() })
+    SEEDING.get_ptr(0).map_or(seeding::OFF, |phase| {
+        // SAFETY: a pointer to a whole map value.
+        unsafe { phase.read_volatile() }
+    })
 }
 
 /// The connection of a socket that was, until now, in state `old`.

@@ -136,17 +136,10 @@ fn address(bytes: &mut [u8]) -> u64 {
 }
 
 fn bpf(command: libc::c_int, attributes: [u64; 4]) -> io::Result<i32> {
-    // SAFETY: the commands above read and write what `attributes` point to, which lives
-    // across the call and is as long as they were told, or as the map's keys and
-    // values are.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            (&raw const attributes),
-            size_of::<[u64; 4]>(),
-        )
-    };
+    let (attributes, size) = (&raw const attributes, size_of::<[u64; 4]>());
+    // SAFETY: the commands above read and write what `attributes` point to, which lives across the
+    // call and is as long as they were told, or as the map's keys and values are.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -208,10 +208,10 @@ impl Attributes {
     }
 
     fn status(&mut self, command: libc::c_long) -> io::Result<i32> {
+        let (attributes, size) = (self.0.as_mut_ptr(), self.0.len());
         // SAFETY: the kernel reads and writes within the size that is given; what the attributes
         // point to outlives the call, as the callers hold it.
-        let result =
-            unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_mut_ptr(), self.0.len()) };
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
