@@ -1,8 +1,10 @@
 //! `accept()` has returned a connection.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use raindrops_ebpf::{
-    connection::{event, seeding},
+    connection::{Connection, event, seeding},
     listener::{AF_INET, AF_INET6, AF_UNIX},
     miss::Miss,
 };
@@ -14,18 +16,21 @@ use crate::{
     listen,
     maps::{CONNECTIONS, QUEUED_UNIX},
     seed,
-    sock::{self, IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
+    sock::{File, IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
 };
 
 /// By file descriptor, in the process that called `accept()`.
 #[inline(always)]
 pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
-    if descriptor < 0 {
-        return Ok(());
-    }
-    let child = sock::of_descriptor(descriptor as u64)?;
+    let file = File::of_descriptor(descriptor)?;
+    let child = file.sock()?;
     let mut path = child;
-    if CONNECTIONS.get_ptr(child.key()).is_none() {
+    let mut connection = CONNECTIONS.get_ptr_mut(child.key()).and_then(NonNull::new);
+    if connection.is_none() {
+        // What is behind the descriptor may have changed since.
+        if !file.is_socket()? {
+            return Err(Miss::UnreadableDescriptor);
+        }
         match child.family()? {
             AF_INET | AF_INET6 if child.protocol()? == IPPROTO_MPTCP => {
                 if !child.is_followed()? {
@@ -37,8 +42,12 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
             AF_UNIX => return unix(child, None),
             _ => return Ok(()),
         }
+        connection = seed::queued_connection(path)?;
     }
-    tcp::<E>(path, None)?;
+    let Some(connection) = connection else {
+        return untracked(path);
+    };
+    tcp::<E>(path, connection, None)?;
     if path == child {
         Ok(())
     } else {
@@ -49,7 +58,10 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
 /// What `inet_csk_accept` returned: a TCP connection, or the first path of an MPTCP connection.
 #[inline(always)]
 pub fn taken_from_queue<E: EventWord>(child: Sock, listener: Sock) -> Result<(), Miss> {
-    tcp::<E>(child, Some(listener))?;
+    let Some(connection) = seed::queued_connection(child)? else {
+        return untracked(child);
+    };
+    tcp::<E>(child, connection, Some(listener))?;
     match child.began()? {
         Some(whole) => followed_as_a_whole::<E>(child, whole),
         None => Ok(()),
@@ -58,10 +70,11 @@ pub fn taken_from_queue<E: EventWord>(child: Sock, listener: Sock) -> Result<(),
 
 /// A TCP connection; `listener` where the hook knows it.
 #[inline(always)]
-fn tcp<E: EventWord>(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
-    let Some(connection) = seed::queued_connection(child)? else {
-        return untracked(child);
-    };
+fn tcp<E: EventWord>(
+    child: Sock,
+    connection: NonNull<Connection>,
+    listener: Option<Sock>,
+) -> Result<(), Miss> {
     // SAFETY: a pointer to a whole map value.
     let connection = unsafe { &mut *connection.as_ptr() };
     if let Some(listener) = listener {

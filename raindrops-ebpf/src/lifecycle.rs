@@ -1,6 +1,6 @@
 //! What happens to a TCP connection outside `accept()`: birth, half-close, end.
 
-use core::num::NonZeroU64;
+use core::{num::NonZeroU64, ptr::NonNull};
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use raindrops_ebpf::{
@@ -60,15 +60,11 @@ fn dealt_with<E: EventWord>(sock: Sock, old: u32, new: u32) -> Result<(), Miss> 
         (
             state::ESTABLISHED | state::SYN_RECV | state::CLOSE_WAIT,
             state::FIN_WAIT1 | state::LAST_ACK | state::CLOSING,
-        ) => ended::<E>(sock, old),
+        ) => ended::<E>(sock, old, new),
         (state::LISTEN, state::CLOSE) => listen::closed(sock),
         // A client's attempt that failed.
         (state::CLOSE | state::SYN_SENT, state::CLOSE) => Ok(()),
-        (_, state::CLOSE) => {
-            let result = ended::<E>(sock, old);
-            seed::forget(sock)?;
-            result
-        }
+        (_, state::CLOSE) => ended::<E>(sock, old, new),
         (_, state::LISTEN) if old != state::LISTEN => listen::opened(sock),
         _ => Ok(()),
     }
@@ -154,12 +150,27 @@ fn half_close<E: EventWord>(connection: &mut Connection) -> Result<(), Miss> {
 }
 
 #[inline(always)]
-fn ended<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
-    match seed::connection(sock, old)? {
+fn ended<E: EventWord>(sock: Sock, old: u32, new: u32) -> Result<(), Miss> {
+    let born_here = CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new);
+    let connection = match born_here {
+        Some(connection) => Ok(Some(connection)),
+        None => seed::older(sock, old),
+    };
+    let result = match connection {
         // SAFETY: a pointer to a whole map value.
-        Some(connection) => end::<E>(sock, unsafe { &mut *connection.as_ptr() }),
-        None => Ok(()),
+        Ok(Some(connection)) => end::<E>(sock, unsafe { &mut *connection.as_ptr() }),
+        Ok(None) => Ok(()),
+        Err(miss) => Err(miss),
+    };
+    if new != state::CLOSE {
+        return result;
     }
+    if born_here.is_some() {
+        let _ = CONNECTIONS.remove(sock.key());
+    } else {
+        seed::forget(sock)?;
+    }
+    result
 }
 
 #[inline(always)]

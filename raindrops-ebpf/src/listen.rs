@@ -4,7 +4,10 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use raindrops_ebpf::{
     connection::QueuedUnix,
     globals::HAS_DATA_READY,
-    listener::{AF_INET, AF_INET6, AF_UNIX, AddressKey, ListenerRow, NO_SLOT, RowRef, row_state},
+    listener::{
+        AF_INET, AF_INET6, AF_UNIX, AddressKey, ListenerRow, NO_SLOT, RowRef, UNIX_NAME_LEN,
+        row_state,
+    },
     miss::Miss,
 };
 
@@ -234,7 +237,8 @@ fn has_name(row: RowRef, name: UnixName) -> Result<bool, Miss> {
     if description.generation != row.generation || description.unix_name_len != name.len()? {
         return Ok(false);
     }
-    let path = name.sun_path()?;
+    let mut path = [0; UNIX_NAME_LEN];
+    name.read_sun_path(&mut path)?;
     let used = description.unix_name_len as usize;
     // Over the whole length: a loop that ends at `used` ends where the verifier of Linux 5.10 does
     // not know that it is within the array.
@@ -326,9 +330,9 @@ fn new_row(inode: u64, address: AddressKey, name: Option<UnixName>) -> Result<Ro
     description.unix_name_len = 0;
     // A name near the end of mapped memory cannot be read in full; the inode tells it all the same.
     if let Some(name) = name
-        && let (Ok(path), Ok(length)) = (name.sun_path(), name.len())
+        && let Ok(length) = name.len()
+        && name.read_sun_path(&mut description.unix_name).is_ok()
     {
-        description.unix_name = path;
         description.unix_name_len = length;
     }
     let generation = description.generation;

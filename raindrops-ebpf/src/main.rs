@@ -75,12 +75,7 @@ mod entry {
     #[tracepoint(category = "sock", name = "inet_sock_set_state")]
     pub fn socket_state_again_tp(ctx: TracePointContext) -> u32 {
         // SAFETY: the record has the socket's address at 8 and both states at 16.
-        let sock = unsafe { ctx.read_at::<u64>(8) };
-        // SAFETY: as above.
-        let states = unsafe { ctx.read_at::<[u32; 2]>(16) };
-        let (Ok(sock), Ok([old, new])) = (sock, states) else {
-            return 0;
-        };
+        let (sock, [old, new]) = unsafe { (field::<u64>(&ctx, 8), field::<[u32; 2]>(&ctx, 16)) };
         let sock = Sock::new(sock);
         done(
             &ctx,
@@ -146,10 +141,22 @@ mod entry {
     #[inline(always)]
     fn accept_returned<E: EventWord>(ctx: &TracePointContext) -> u32 {
         // SAFETY: every record of a system call's exit is at least that long.
-        let Ok(result) = (unsafe { ctx.read_at::<i64>(SYSCALL_RETURN) }) else {
+        let result: i64 = unsafe { field(ctx, SYSCALL_RETURN) };
+        if result < 0 {
             return 0;
-        };
+        }
         done(ctx, accept::descriptor_returned::<E>(result)) as u32
+    }
+
+    /// A field of a tracepoint's record; the programs may read those without a helper.
+    ///
+    /// # Safety
+    ///
+    /// The record has a `T` at that offset.
+    #[inline(always)]
+    unsafe fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
+        // SAFETY: the caller's.
+        unsafe { ctx.as_ptr().byte_add(offset).cast::<T>().read_volatile() }
     }
 
     #[inline(always)]

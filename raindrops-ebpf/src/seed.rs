@@ -34,7 +34,7 @@ pub fn phase() -> u32 {
 pub fn connection(sock: Sock, old: u32) -> Result<Option<NonNull<Connection>>, Miss> {
     match CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new) {
         Some(connection) => Ok(Some(connection)),
-        None => older::<false>(sock, old),
+        None => older(sock, old),
     }
 }
 
@@ -43,14 +43,14 @@ pub fn connection(sock: Sock, old: u32) -> Result<Option<NonNull<Connection>>, M
 pub fn queued_connection(sock: Sock) -> Result<Option<NonNull<Connection>>, Miss> {
     match CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new) {
         Some(connection) => Ok(Some(connection)),
-        None => older::<true>(sock, sock.state()?),
+        None => older_in_queue::<true>(sock, sock.state()?),
     }
 }
 
-/// A socket has reached CLOSE: nothing more will happen to it.
+/// A socket that may be older than the programs has reached CLOSE: nothing more will happen to it.
 #[inline(always)]
 pub fn forget(sock: Sock) -> Result<(), Miss> {
-    if CONNECTIONS.remove(sock.key()).is_ok() || phase() == seeding::OFF {
+    if phase() == seeding::OFF {
         return Ok(());
     }
     let Some(cookie) = sock.cookie()? else {
@@ -66,9 +66,17 @@ pub fn forget(sock: Sock) -> Result<(), Miss> {
     Ok(())
 }
 
-/// The connection of a socket that may be older than the programs.
+/// The connection of a socket that was, until now, in state `old`, if it is older than the programs.
 #[inline(always)]
-fn older<const QUEUED: bool>(sock: Sock, old: u32) -> Result<Option<NonNull<Connection>>, Miss> {
+pub fn older(sock: Sock, old: u32) -> Result<Option<NonNull<Connection>>, Miss> {
+    older_in_queue::<false>(sock, old)
+}
+
+#[inline(always)]
+fn older_in_queue<const QUEUED: bool>(
+    sock: Sock,
+    old: u32,
+) -> Result<Option<NonNull<Connection>>, Miss> {
     let phase = phase();
     if phase == seeding::OFF {
         return Ok(None);

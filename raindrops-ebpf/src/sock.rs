@@ -5,7 +5,10 @@ use core::num::NonZeroU64;
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_task, bpf_probe_read_kernel},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel,
+        bpf_probe_read_kernel_buf,
+    },
 };
 use raindrops_ebpf::{
     connection::FlowKey,
@@ -325,48 +328,66 @@ impl UnixName {
         })
     }
 
-    /// `sun_path` in full; only the first `len` bytes of it mean anything.
+    /// Reads `sun_path` in full; only the first `len` bytes of it mean anything.
     #[inline(always)]
-    pub fn sun_path(self) -> Result<[u8; UNIX_NAME_LEN], Miss> {
+    pub fn read_sun_path(self, path: &mut [u8; UNIX_NAME_LEN]) -> Result<(), Miss> {
         let family_and_path = self.0.offset(&g::UNIX_ADDRESS_NAME);
-        family_and_path.plus(size_of::<u16>() as u64).get()
+        let from = family_and_path.plus(size_of::<u16>() as u64);
+        // SAFETY: the helper checks the address and fails on one that is not mapped.
+        unsafe { bpf_probe_read_kernel_buf(from.0.get() as *const u8, path) }
+            .map_err(|_| Miss::UnreadableSocket)
     }
 }
 
-/// The socket behind a file descriptor of the current process; `None` when it is not a socket.
-#[inline(always)]
-pub fn of_descriptor(descriptor: u64) -> Result<Sock, Miss> {
-    let task = Address::of_current_task()?;
-    socket_of(task, descriptor).map_err(|_| Miss::UnreadableDescriptor)
-}
+/// A `struct file`.
+#[derive(Clone, Copy)]
+pub struct File(Address);
 
-#[inline(always)]
-fn socket_of(task: Address, descriptor: u64) -> Result<Sock, Miss> {
-    let missing = Miss::UnreadableDescriptor;
-    let files = task.follow(&g::TASK_FILES)?.ok_or(missing)?;
-    let table = files.follow(&g::FILES_TABLE)?.ok_or(missing)?;
-    let size: u32 = table.read(&g::TABLE_SIZE)?;
-    if descriptor >= u64::from(size) {
-        return Err(missing);
+impl File {
+    /// What is behind an open descriptor of the current process.
+    #[inline(always)]
+    pub fn of_descriptor(descriptor: i64) -> Result<Self, Miss> {
+        let files = Address::of_current_task()?.follow(&g::TASK_FILES);
+        let table = Self::present(files)?.follow(&g::FILES_TABLE);
+        let array = Self::present(table)?.follow(&g::TABLE_FILES);
+        let place = Self::present(array)?.plus(descriptor as u64 * size_of::<u64>() as u64);
+        let file = place.get().map(|file| NonZeroU64::new(file).map(Address));
+        Self::present(file).map(Self)
     }
-    let array = table.follow(&g::TABLE_FILES)?.ok_or(missing)?;
-    let place = array.plus(descriptor * size_of::<u64>() as u64);
-    let file = NonZeroU64::new(place.get()?).map(Address).ok_or(missing)?;
-    let inode = file.follow(&g::FILE_INODE)?.ok_or(missing)?;
-    let mode: u16 = inode.read(&g::INODE_MODE)?;
-    if mode & S_IFMT != S_IFSOCK {
-        return Err(missing);
+
+    /// The `struct sock`, if this is a socket.
+    #[inline(always)]
+    pub fn sock(self) -> Result<Sock, Miss> {
+        let socket = Self::present(self.0.follow(&g::FILE_PRIVATE))?;
+        Self::present(socket.follow(&g::SOCKET_SOCK)).map(Sock)
     }
-    let socket = file.follow(&g::FILE_PRIVATE)?.ok_or(missing)?;
-    Sock::of_socket(socket.0.get())
+
+    #[inline(always)]
+    pub fn is_socket(self) -> Result<bool, Miss> {
+        let inode = Self::present(self.0.follow(&g::FILE_INODE))?;
+        let mode: u16 = inode.read(&g::INODE_MODE)?;
+        Ok(mode & S_IFMT == S_IFSOCK)
+    }
+
+    #[inline(always)]
+    fn present(pointer: Result<Option<Address>, Miss>) -> Result<Address, Miss> {
+        match pointer {
+            Ok(Some(address)) => Ok(address),
+            _ => Err(Miss::UnreadableDescriptor),
+        }
+    }
 }
 
 /// When the current process (not thread) started, nanoseconds of `CLOCK_BOOTTIME`.
 #[inline(always)]
 pub fn current_start() -> Result<u64, Miss> {
     let task = Address::of_current_task()?;
-    let leader = task
-        .follow(&g::TASK_GROUP_LEADER)?
-        .ok_or(Miss::UnreadableSocket)?;
+    let ids = bpf_get_current_pid_tgid();
+    let leader = if ids >> 32 == ids & u64::from(u32::MAX) {
+        task
+    } else {
+        task.follow(&g::TASK_GROUP_LEADER)?
+            .ok_or(Miss::UnreadableSocket)?
+    };
     leader.read(&g::TASK_START)
 }

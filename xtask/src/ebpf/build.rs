@@ -29,6 +29,8 @@ pub const RUSTFLAGS: &[&str] = &[
     "--cfg=bpf_target_arch=\"x86_64\"",
     "-Cdebuginfo=2",
     "-Clink-arg=--btf",
+    // Otherwise every memset of a few bytes is a call of a function that sets one at a time.
+    "-Clink-arg=--disable-expand-memcpy-in-order",
 ];
 /// The release profile is for the host's binary. More than one codegen unit, or unwinding,
 /// overflows the 512 bytes of BPF stack.
