@@ -145,6 +145,14 @@ impl Listener {
         raise(word, peak::pack(length, now), peak::length);
     }
 
+    /// A connection has joined a unix listener's queue.
+    #[inline(always)]
+    pub fn arrived(self) {
+        // SAFETY: `self.0` points to a whole map value.
+        add(unsafe { &raw mut (*self.0).unix_arrivals }, 1);
+        self.changed();
+    }
+
     #[inline(always)]
     fn changed(self) {
         // SAFETY: `self.0` points to a whole map value.

@@ -29,6 +29,9 @@ pub struct ListenerCounters {
     /// Gauge: active connections whose worker is not known. While there are any, the workers'
     /// `active` do not add up to the listener's.
     pub unattributed: u64,
+    /// Connections that have joined a unix listener's queue, which they leave by an accept only. Only
+    /// where the kernel tells of arrivals.
+    pub unix_arrivals: u64,
     /// Longest queue that an arriving connection has found itself in since user space last took
     /// this word, see [`crate::peak`]. Only where the kernel tells of arrivals.
     pub peak: u64,
@@ -65,7 +68,7 @@ pub struct WorkerRow {
     pub in_use: u64,
 }
 
-const _: () = assert!(size_of::<ListenerCounters>() == 72 + 2 * size_of::<Histogram>());
+const _: () = assert!(size_of::<ListenerCounters>() == 80 + 2 * size_of::<Histogram>());
 const _: () = assert!(size_of::<WorkerKey>() == 16);
 const _: () = assert!(size_of::<WorkerRow>() == 72);
 
@@ -79,6 +82,7 @@ impl ListenerCounters {
         seeded: 0,
         aborted: 0,
         unattributed: 0,
+        unix_arrivals: 0,
         peak: peak::NONE,
         wait: Histogram::EMPTY,
         lifetime: Histogram::EMPTY,

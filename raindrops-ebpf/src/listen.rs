@@ -114,7 +114,9 @@ fn unix_queued(listener: Sock) -> Result<(), Miss> {
     }
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    Listener::at(row)?.queued(listener.unix_queue_length()?, now);
+    let counters = Listener::at(row)?;
+    counters.arrived();
+    counters.queued(listener.unix_queue_length()?, now);
     let queued = QueuedUnix {
         queued_ns: now,
         listener: row,

@@ -8,6 +8,7 @@ mod foreign;
 mod programs;
 mod queues;
 mod sources;
+mod unseen;
 mod watched;
 
 use std::{
@@ -23,6 +24,7 @@ pub use self::foreign::ForeignError;
 use self::{
     cross_check::CrossCheck,
     programs::{Choice, Programs},
+    unseen::UnseenAccepts,
     watched::Watched,
 };
 use crate::{
@@ -221,6 +223,7 @@ struct Sampling {
     watched: Watched,
     programs: Programs,
     cross_check: CrossCheck,
+    unseen: UnseenAccepts,
     processes: ProcThread,
     marks: Marks,
     ownership: Option<Ownership>,
@@ -263,6 +266,7 @@ impl Sampling {
             cross_check: CrossCheck::new(watched.own(), Monotonic::now()),
             watched,
             programs,
+            unseen: UnseenAccepts::default(),
             processes,
             marks: Marks::default(),
             ownership: None,
@@ -331,6 +335,9 @@ impl Sampling {
             && self.watched.shows_own()
         {
             self.cross_check.step(bpf, Monotonic::now());
+        }
+        if let Some(bpf) = &mut bpf {
+            self.unseen.find(bpf, dumps);
         }
         self.watched.note_arrivals(bpf.as_ref());
         if let Some(bpf) = &bpf {

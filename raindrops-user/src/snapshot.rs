@@ -127,6 +127,8 @@ pub struct ListenerCounts {
     pub aborted: u64,
     /// Active connections whose worker is not known.
     pub unattributed: u64,
+    /// Connections that have joined a unix listener's queue.
+    pub unix_arrivals: u64,
     pub wait: Histogram,
     pub lifetime: Histogram,
     /// Longest queue that an arriving connection has found itself in since the last snapshot;

@@ -274,7 +274,7 @@ impl Figures {
         Connections {
             seeded: None,
             accepts: Some(self.accepts),
-            late_accepts: Some(0),
+            late_accepts: Some(self.late_accepts),
             active: Some(self.active),
             half_closed: None,
             closes: None,

@@ -130,6 +130,7 @@ mod tests {
             seeded: 0,
             aborted: 0,
             unattributed: 0,
+            unix_arrivals: 0,
             wait,
             lifetime: Histogram::EMPTY,
             longest_queue: None,

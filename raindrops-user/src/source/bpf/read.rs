@@ -132,6 +132,7 @@ impl Bpf {
             seeded: sums.seeded,
             aborted: sums.aborted,
             unattributed: gauge(sums.unattributed),
+            unix_arrivals: sums.unix_arrivals,
             wait: sums.wait,
             lifetime: sums.lifetime,
             longest_queue: None,
@@ -287,6 +288,7 @@ fn merge_into(
     counts.seeded += more.seeded;
     counts.aborted += more.aborted;
     counts.unattributed += more.unattributed;
+    counts.unix_arrivals += more.unix_arrivals;
     counts.longest_queue = match (counts.longest_queue, more.longest_queue) {
         (Some(one), Some(other)) if other.length > one.length => Some(other),
         (one, other) => one.or(other),
@@ -307,6 +309,7 @@ fn add(sums: &mut ListenerCounters, shard: &ListenerCounters) {
         seeded,
         aborted,
         unattributed,
+        unix_arrivals,
         peak: _,
         wait,
         lifetime,
@@ -319,6 +322,7 @@ fn add(sums: &mut ListenerCounters, shard: &ListenerCounters) {
         (&mut sums.seeded, seeded),
         (&mut sums.aborted, aborted),
         (&mut sums.unattributed, unattributed),
+        (&mut sums.unix_arrivals, unix_arrivals),
     ] {
         *sum = sum.wrapping_add(*value);
     }

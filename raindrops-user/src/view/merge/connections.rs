@@ -70,7 +70,9 @@ fn unix_connections(
         wait_unknown: counts.map(|counts| counts.wait_unknown),
         wait,
         lifetime: None,
-        complete: counts.is_some_and(|counts| counts.complete) && active.is_some(),
+        // Nothing tells which workers have the late ones.
+        complete: counts.is_some_and(|counts| counts.complete && counts.late_accepts == 0)
+            && active.is_some(),
         source: if counts.is_some() { "bpf" } else { "sock_diag" }.to_owned(),
         active_age_ms: active.map(|(_, age)| millis(age)),
     }

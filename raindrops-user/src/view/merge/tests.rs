@@ -60,6 +60,7 @@ fn counts(accepts: u64, closes: u64, unattributed: u64) -> ListenerCounts {
         seeded: 0,
         aborted: 0,
         unattributed,
+        unix_arrivals: 0,
         wait,
         lifetime,
         longest_queue: None,
