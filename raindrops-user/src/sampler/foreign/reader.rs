@@ -30,6 +30,8 @@ const LOOKING_SHARE: u32 = 500;
 const LATEST_LOOK: Duration = Duration::from_secs(10);
 /// A process enters its namespace within this time of being made, or is found by a later look.
 const SETTLED: Duration = Duration::from_secs(3);
+/// Between looks at the own namespace's name, where no other namespace is read.
+const NAMED: Duration = Duration::from_secs(10);
 
 pub(super) struct Reader {
     own: NetnsId,
@@ -103,8 +105,11 @@ impl Reader {
         self.cost.reading = processor_time().saturating_sub(started);
         self.queues
             .retain(|netns, _| !gone.contains(netns) && !refused.contains_key(netns));
-        let interval = self.cost.reading * READING_SHARE;
-        self.next = Monotonic(began.0 + interval.clamp(SOONEST, LATEST));
+        let interval = match self.aim {
+            Aim::Nothing => NAMED,
+            _ => (self.cost.reading * READING_SHARE).clamp(SOONEST, LATEST),
+        };
+        self.next = Monotonic(began.0 + interval);
         Ok(Report {
             taken: began,
             own_name: self.names.of(self.own),
