@@ -203,7 +203,11 @@ impl Asked {
             request.took <= CHEAP && request.at.is_some_and(|at| at.elapsed() < KEEPS_COMING)
         };
         let requests = lock(&self.0);
-        requests.iter().filter(is_likely).map(|it| it.form).collect()
+        requests
+            .iter()
+            .filter(is_likely)
+            .map(|it| it.form)
+            .collect()
     }
 }
 

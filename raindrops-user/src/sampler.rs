@@ -212,11 +212,23 @@ struct Sampling {
 }
 
 /// Who serves what, and from what that was told: it is told anew only when that has changed.
-#[derive(PartialEq, Eq)]
 struct Evidence {
-    processes: Monotonic,
+    processes: Arc<ProcSnapshot>,
     listeners: BTreeSet<Inode>,
     acceptors: BTreeMap<Inode, BTreeSet<Pid>>,
+}
+
+impl Evidence {
+    fn tells_the_same(&self, other: &Self) -> bool {
+        let Self {
+            processes,
+            listeners,
+            acceptors,
+        } = self;
+        (Arc::ptr_eq(processes, &other.processes) || processes.tells_the_same(&other.processes))
+            && *listeners == other.listeners
+            && *acceptors == other.acceptors
+    }
 }
 
 struct Ownership {
@@ -330,11 +342,11 @@ impl Sampling {
         self.processes.request(inodes.clone(), pids);
         if let Some(proc) = &proc {
             let evidence = Evidence {
-                processes: proc.taken,
+                processes: Arc::clone(proc),
                 listeners: inodes,
                 acceptors,
             };
-            self.told_anew(proc, evidence);
+            self.told_anew(evidence);
         }
         let now = Monotonic::now();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
@@ -366,15 +378,20 @@ impl Sampling {
         })
     }
 
-    fn told_anew(&mut self, proc: &ProcSnapshot, evidence: Evidence) {
+    fn told_anew(&mut self, evidence: Evidence) {
         if self
             .ownership
             .as_ref()
-            .is_some_and(|told| told.evidence == evidence)
+            .is_some_and(|told| told.evidence.tells_the_same(&evidence))
         {
             return;
         }
-        let servers = classify(proc, &evidence.listeners, &evidence.acceptors);
+        let Evidence {
+            processes,
+            listeners,
+            acceptors,
+        } = &evidence;
+        let servers = classify(processes, listeners, acceptors);
         self.ownership = Some(Ownership { evidence, servers });
     }
 

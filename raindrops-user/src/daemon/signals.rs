@@ -98,15 +98,11 @@ fn watch_pipe() -> io::Result<UnixStream> {
         // SAFETY: PIPE comes from `kill` or a failed write, and carries a pid in both cases.
         if unsafe { info.si_pid() } != own {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            // SAFETY: errno is the thread's own; the socket lives as long as this closure.
-            unsafe {
-                let errno = *libc::__errno_location();
-                libc::send(noted.as_raw_fd(), [1u8].as_ptr().cast(), 1, flags);
-                *libc::__errno_location() = errno;
-            }
+            // SAFETY: one byte of a constant; the socket lives as long as this closure.
+            unsafe { libc::send(noted.as_raw_fd(), [1u8].as_ptr().cast(), 1, flags) };
         }
     };
-    // SAFETY: `send` may be called by a handler, and what it does to errno is undone.
+    // SAFETY: `send` may be called by a handler; what it does to errno is undone by the registry.
     unsafe { signal_hook_registry::register_sigaction(libc::SIGPIPE, note) }?;
     UnixStream::from_std(seen)
 }
