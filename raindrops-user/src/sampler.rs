@@ -286,8 +286,10 @@ impl Sampling {
                 // Beats that were missed are not made up for.
                 next = (next + period).max(now);
             }
+            let is_read = is_asked || hub.is_read();
+            self.processes.note_reader(is_read);
             self.watched.sample(self.programs.activity());
-            let interval = if hub.is_read() {
+            let interval = if is_read {
                 PUBLISH_INTERVAL
             } else {
                 UNREAD_INTERVAL

@@ -131,7 +131,12 @@ impl Reader {
     fn forget(&mut self, gone: &BTreeSet<NetnsId>, refused: &BTreeMap<NetnsId, String>) {
         let now = self.began;
         self.queues.retain(|netns, queues| {
-            let is_young = || queues.seen().snapshots().any(|it| now.since(it.taken) < PATIENCE);
+            let is_young = || {
+                queues
+                    .seen()
+                    .snapshots()
+                    .any(|it| now.since(it.taken) < PATIENCE)
+            };
             !gone.contains(netns) && (!refused.contains_key(netns) || is_young())
         });
     }
