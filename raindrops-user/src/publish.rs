@@ -1,12 +1,19 @@
 //! The latest view, and the answers made of it.
 //!
-//! One side publishes, any number of readers take what is there: nobody waits for a sample. An
-//! answer is rendered on its first request and then shared, so that a thousand clients cost one.
-//! This module knows no protocol and starts nothing.
+//! One side publishes, any number of readers take what is there. An answer is rendered at most once
+//! and then shared, so that a thousand clients cost one: on its first request, or, where requests
+//! for that form keep coming, before the view is published. This module knows no protocol and starts
+//! nothing.
 
 use std::{
+    future::poll_fn,
     io,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+    thread::Thread,
     time::{Duration, Instant},
 };
 
@@ -24,6 +31,16 @@ use crate::{
 /// Age of the view from which on the sampler counts as stuck: it publishes at least once a second.
 pub const STALE: Duration = Duration::from_secs(10);
 
+/// How long a reader counts as one.
+const READER_STAYS: Duration = Duration::from_secs(10);
+/// As young as views are while somebody reads.
+const YOUNG: Duration = Duration::from_millis(100);
+
+/// A form that was asked for within this time is rendered ahead.
+const KEEPS_COMING: Duration = Duration::from_millis(500);
+/// The sampler's time is not spent on a rendering that takes longer.
+const CHEAP: Duration = Duration::from_millis(1);
+
 /// An answer that is the same for every client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -39,6 +56,7 @@ pub enum Form {
 pub struct Published {
     view: View,
     at: Instant,
+    asked: Arc<Asked>,
     text: OnceLock<Bytes>,
     view_json: OnceLock<Bytes>,
     view_with_buckets: OnceLock<Bytes>,
@@ -49,10 +67,11 @@ pub struct Published {
 }
 
 impl Published {
-    fn new(view: View) -> Self {
+    fn new(view: View, asked: Arc<Asked>) -> Self {
         Self {
             view,
             at: Instant::now(),
+            asked,
             text: OnceLock::new(),
             view_json: OnceLock::new(),
             view_with_buckets: OnceLock::new(),
@@ -77,6 +96,11 @@ impl Published {
     /// The whole answer, rendered at most once.
     #[must_use]
     pub fn answer(&self, form: Form) -> Bytes {
+        self.asked.note(form);
+        self.rendered(form)
+    }
+
+    fn rendered(&self, form: Form) -> Bytes {
         let slot = match form {
             Form::Text => &self.text,
             Form::View(Buckets::Hidden) => &self.view_json,
@@ -86,8 +110,13 @@ impl Published {
             Form::Workers => &self.workers,
             Form::Diagnosis => &self.diagnosis,
         };
-        slot.get_or_init(|| rendered(|out| self.render(form, out)))
-            .clone()
+        let render = || {
+            let began = Instant::now();
+            let bytes = rendered(|out| self.render(form, out));
+            self.asked.took(form, began.elapsed());
+            bytes
+        };
+        slot.get_or_init(render).clone()
     }
 
     /// The whole answer, with a warning where the form has a place for one. Rendered for each
@@ -133,12 +162,67 @@ pub fn rendered(render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Bytes {
     }
 }
 
+/// Which forms were asked for, of any view.
+#[derive(Debug, Default)]
+struct Asked(Mutex<Vec<Request>>);
+
+/// The last request for a form, and how long its last rendering took.
+#[derive(Debug)]
+struct Request {
+    form: Form,
+    at: Option<Instant>,
+    took: Duration,
+}
+
+impl Asked {
+    fn note(&self, form: Form) {
+        self.change(form, |request| request.at = Some(Instant::now()));
+    }
+
+    fn took(&self, form: Form, took: Duration) {
+        self.change(form, |request| request.took = took);
+    }
+
+    fn change(&self, form: Form, change: impl FnOnce(&mut Request)) {
+        let mut requests = lock(&self.0);
+        if let Some(request) = requests.iter_mut().find(|request| request.form == form) {
+            return change(request);
+        }
+        let mut request = Request {
+            form,
+            at: None,
+            took: Duration::ZERO,
+        };
+        change(&mut request);
+        requests.push(request);
+    }
+
+    /// Forms of which more requests are likely, and that are rendered quickly.
+    fn ahead(&self) -> Vec<Form> {
+        let is_likely = |request: &&Request| {
+            request.took <= CHEAP && request.at.is_some_and(|at| at.elapsed() < KEEPS_COMING)
+        };
+        let requests = lock(&self.0);
+        requests
+            .iter()
+            .filter(is_likely)
+            .map(|it| it.form)
+            .collect()
+    }
+}
+
 /// Where views are published.
 #[derive(Debug, Default)]
 pub struct Hub {
     latest: Mutex<Option<Arc<Published>>>,
+    asked_forms: Arc<Asked>,
     /// When a reader last came.
     read: Mutex<Option<Instant>>,
+    /// Who publishes, and whether it is asked for a view at once.
+    publisher: OnceLock<Thread>,
+    asked: AtomicBool,
+    /// Those who wait for the next view.
+    waiting: Mutex<Vec<Waker>>,
 }
 
 impl Hub {
@@ -147,40 +231,83 @@ impl Hub {
         Self::default()
     }
 
+    /// Who is woken to publish a view at once: the calling thread sees to [`Hub::takes_request`]
+    /// whenever it is unparked.
+    pub fn published_by(&self, publisher: Thread) {
+        let _ = self.publisher.set(publisher);
+    }
+
+    /// Whether a view is asked for at once. The question is then answered by the next.
+    pub fn takes_request(&self) -> bool {
+        self.asked.swap(false, Ordering::AcqRel)
+    }
+
     /// Replaces the latest view. Readers keep the one that they took.
     pub fn publish(&self, view: View) {
-        let published = Some(Arc::new(Published::new(view)));
-        let previous = std::mem::replace(
-            &mut *self.latest.lock().unwrap_or_else(PoisonError::into_inner),
-            published,
-        );
-        // Freed here, after the lock is released: a large view takes a while.
+        let published = Arc::new(Published::new(view, Arc::clone(&self.asked_forms)));
+        for form in self.asked_forms.ahead() {
+            published.rendered(form);
+        }
+        let previous = lock(&self.latest).replace(published);
+        for waiting in lock(&self.waiting).drain(..) {
+            waiting.wake();
+        }
+        // Freed here, after the locks are released: a large view takes a while.
         drop(previous);
     }
 
     /// The latest view; `None` before the first.
     #[must_use]
     pub fn latest(&self) -> Option<Arc<Published>> {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        self.latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        *lock(&self.read) = Some(Instant::now());
+        lock(&self.latest).clone()
     }
 
-    /// Whether a reader came within this time: where nobody looks, views may be fewer.
+    /// Whether somebody reads: where nobody looks, views may be fewer.
     #[must_use]
-    pub fn was_read_within(&self, time: Duration) -> bool {
-        self.read
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some_and(|last| last.elapsed() < time)
+    pub fn is_read(&self) -> bool {
+        lock(&self.read).is_some_and(|last| last.elapsed() < READER_STAYS)
     }
+
+    /// Has a view made now and waits for it, where views are few because nobody reads and the
+    /// latest is not young. Ends at once otherwise. The caller bounds how long he waits.
+    pub async fn freshened(&self) {
+        let latest = lock(&self.latest).clone();
+        let Some(latest) = latest.filter(|it| !self.is_read() && it.age() > YOUNG) else {
+            return;
+        };
+        let Some(publisher) = self.publisher.get() else {
+            return;
+        };
+        self.asked.store(true, Ordering::Release);
+        publisher.unpark();
+        poll_fn(|context| {
+            let mut waiting = lock(&self.waiting);
+            let now = lock(&self.latest).clone();
+            if now.is_none_or(|now| !Arc::ptr_eq(&now, &latest)) {
+                return Poll::Ready(());
+            }
+            waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// What these locks guard is whole at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Form, Hub};
+    use std::{
+        sync::{Arc, atomic::Ordering},
+        thread,
+        time::Instant,
+    };
+
+    use super::{CHEAP, Form, Hub, KEEPS_COMING, YOUNG};
     use crate::{render::json::Buckets, view::View};
 
     fn view() -> View {
@@ -206,6 +333,67 @@ mod tests {
             assert!(!first.is_empty(), "{form:?}");
             assert_eq!(first.as_ptr(), published.answer(form).as_ptr(), "{form:?}");
         }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_rendered_ahead() {
+        let hub = Hub::new();
+        hub.publish(view());
+        let first = hub.latest().unwrap();
+        assert!(first.text.get().is_none() && first.view_json.get().is_none());
+        let _ = first.answer(Form::Text);
+        hub.publish(view());
+        let second = hub.latest().unwrap();
+        assert!(second.text.get().is_some());
+        assert!(second.view_json.get().is_none());
+        // Rendering ahead is not a request: it ends when requests do.
+        hub.asked_forms.change(Form::Text, |request| {
+            request.at = Instant::now().checked_sub(KEEPS_COMING);
+        });
+        hub.publish(view());
+        assert!(hub.latest().unwrap().text.get().is_none());
+    }
+
+    #[test]
+    fn a_dear_form_is_not_rendered_ahead() {
+        let hub = Hub::new();
+        hub.publish(view());
+        let _ = hub.latest().unwrap().answer(Form::Text);
+        hub.asked_forms.took(Form::Text, CHEAP * 2);
+        hub.publish(view());
+        assert!(hub.latest().unwrap().text.get().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_first_reader_after_a_pause_gets_a_view_of_his_own() {
+        let hub = Arc::new(Hub::new());
+        let publisher = {
+            let hub = Arc::clone(&hub);
+            thread::spawn(move || {
+                hub.publish(view());
+                hub.published_by(thread::current());
+                while !hub.takes_request() {
+                    thread::park();
+                }
+                let mut newer = view();
+                newer.listeners.clear();
+                hub.publish(newer);
+            })
+        };
+        while hub.publisher.get().is_none() {
+            thread::yield_now();
+        }
+        // Young enough: nobody is asked.
+        hub.freshened().await;
+        assert!(!hub.asked.load(Ordering::Acquire));
+        thread::sleep(YOUNG * 2);
+        hub.freshened().await;
+        assert_eq!(hub.latest().unwrap().view().listeners.len(), 0);
+        publisher.join().unwrap();
+        // He reads now, so views come by themselves.
+        thread::sleep(YOUNG * 2);
+        hub.freshened().await;
+        assert!(!hub.asked.load(Ordering::Acquire));
     }
 
     #[test]

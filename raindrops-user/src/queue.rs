@@ -9,7 +9,7 @@ mod entry;
 mod recent;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     time::{Duration, SystemTime},
 };
 
@@ -215,17 +215,19 @@ impl Domain {
             if key.netns != scope.netns || Protocol::of(&socket.address) != scope.protocol {
                 continue;
             }
-            let mut entry = match self.entries.remove(&key.inode) {
-                Some(entry) if entry.is_of(socket.cookie) => entry,
-                Some(gone) => {
-                    self.lost.take_note(&gone);
-                    Entry::new(knows_all)
+            let entry = match self.entries.entry(key.inode) {
+                btree_map::Entry::Vacant(new) => new.insert(Entry::new(knows_all)),
+                btree_map::Entry::Occupied(known) => {
+                    let entry = known.into_mut();
+                    if !entry.is_of(socket.cookie) {
+                        self.lost.take_note(entry);
+                        *entry = Entry::new(knows_all);
+                    }
+                    entry
                 }
-                None => Entry::new(knows_all),
             };
             entry.generation = self.generation;
             entry.observe(socket, taken, wall);
-            self.entries.insert(key.inode, entry);
         }
         self.forget_vanished(taken);
     }
@@ -284,6 +286,15 @@ impl Domain {
             whole: !self.lost.anything() && !self.lost_before.anything(),
         };
         let generation = self.generation;
+        if risen == 0 && self.carried == 0 {
+            let mut present = self
+                .entries
+                .values()
+                .filter(|it| it.generation == generation);
+            if present.all(|entry| entry.interval.claims_nothing()) {
+                return 0;
+            }
+        }
         let present = |entry: &&mut Entry| entry.generation == generation;
         let claims: Vec<Claim> = self
             .entries

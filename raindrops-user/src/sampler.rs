@@ -15,7 +15,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -52,11 +52,8 @@ use crate::{
 /// Views are published no more often than this while somebody reads them; queues may be sampled
 /// faster.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
-/// The same while nobody does.
-const UNREAD_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a reader counts as one.
-const READER_STAYS: Duration = Duration::from_secs(10);
-
+/// The same while nobody does; who comes then is given one that is made for him.
+const UNREAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the first view waits for the first look at the processes.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
@@ -95,7 +92,6 @@ pub struct Sampler {
 #[derive(Debug)]
 struct Control {
     wanted: Mutex<Wanted>,
-    changed: Condvar,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,23 +101,8 @@ struct Wanted {
 }
 
 impl Control {
-    fn change(&self, change: impl FnOnce(&mut Wanted)) {
-        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_all();
-    }
-
-    /// Sleeps until a time, or until something is wanted otherwise.
-    fn sleep_until(&self, time: Instant) -> Wanted {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if wanted.stop {
-            return *wanted;
-        }
-        let left = time.saturating_duration_since(Instant::now());
-        let (wanted, _) = self
-            .changed
-            .wait_timeout(wanted, left)
-            .unwrap_or_else(PoisonError::into_inner);
-        *wanted
+    fn wanted(&self) -> std::sync::MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,7 +120,6 @@ impl Sampler {
         };
         let control = Arc::new(Control {
             wanted: Mutex::new(wanted),
-            changed: Condvar::new(),
         });
         let (first, published) = mpsc::channel();
         let thread = {
@@ -149,6 +129,7 @@ impl Sampler {
                 .spawn(move || match Sampling::start(options) {
                     Ok(mut sampling) => {
                         hub.publish(sampling.tick());
+                        hub.published_by(thread::current());
                         let _ = first.send(Ok(()));
                         sampling.run(&control, &hub);
                     }
@@ -164,12 +145,14 @@ impl Sampler {
 
     /// Changes the rate of sampling. Counts are kept.
     pub fn reconfigure(&self, sample_hz: u32) {
-        self.control.change(|wanted| wanted.sample_hz = sample_hz);
+        self.control.wanted().sample_hz = sample_hz;
+        self.thread.thread().unpark();
     }
 
     /// Ends sampling; nothing stays attached in the kernel.
     pub fn stop(self) {
-        self.control.change(|wanted| wanted.stop = true);
+        self.control.wanted().stop = true;
+        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             log::error!("the sampling thread had panicked");
         }
@@ -232,11 +215,23 @@ struct Sampling {
 }
 
 /// Who serves what, and from what that was told: it is told anew only when that has changed.
-#[derive(PartialEq, Eq)]
 struct Evidence {
-    processes: Monotonic,
+    processes: Arc<ProcSnapshot>,
     listeners: BTreeSet<Inode>,
     acceptors: BTreeMap<Inode, BTreeSet<Pid>>,
+}
+
+impl Evidence {
+    fn tells_the_same(&self, other: &Self) -> bool {
+        let Self {
+            processes,
+            listeners,
+            acceptors,
+        } = self;
+        (Arc::ptr_eq(processes, &other.processes) || processes.tells_the_same(&other.processes))
+            && *listeners == other.listeners
+            && *acceptors == other.acceptors
+    }
 }
 
 struct Ownership {
@@ -279,24 +274,31 @@ impl Sampling {
         let mut next = Instant::now();
         let mut published = Instant::now();
         loop {
-            let wanted = control.sleep_until(next);
+            // Ends early when something is wanted otherwise, or a view at once.
+            thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            let wanted = *control.wanted();
             if wanted.stop {
                 return;
             }
             let now = Instant::now();
-            if now < next {
+            let is_asked = hub.takes_request();
+            if now < next && !is_asked {
                 continue;
             }
             let period = Duration::from_secs(1) / wanted.sample_hz.max(1);
-            // Beats that were missed are not made up for.
-            next = (next + period).max(now);
+            if now >= next {
+                // Beats that were missed are not made up for.
+                next = (next + period).max(now);
+            }
+            let is_read = is_asked || hub.is_read();
+            self.processes.note_reader(is_read);
             self.watched.sample(self.programs.activity());
-            let interval = if hub.was_read_within(READER_STAYS) {
+            let interval = if is_read {
                 PUBLISH_INTERVAL
             } else {
                 UNREAD_INTERVAL
             };
-            if now.duration_since(published) + period / 2 >= interval {
+            if is_asked || now.duration_since(published) + period / 2 >= interval {
                 hub.publish(self.view());
                 published = now;
             }
@@ -349,11 +351,11 @@ impl Sampling {
         self.processes.request(inodes.clone(), pids);
         if let Some(proc) = &proc {
             let evidence = Evidence {
-                processes: proc.taken,
+                processes: Arc::clone(proc),
                 listeners: inodes,
                 acceptors,
             };
-            self.told_anew(proc, evidence);
+            self.told_anew(evidence);
         }
         let now = Monotonic::now();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
@@ -385,15 +387,20 @@ impl Sampling {
         })
     }
 
-    fn told_anew(&mut self, proc: &ProcSnapshot, evidence: Evidence) {
+    fn told_anew(&mut self, evidence: Evidence) {
         if self
             .ownership
             .as_ref()
-            .is_some_and(|told| told.evidence == evidence)
+            .is_some_and(|told| told.evidence.tells_the_same(&evidence))
         {
             return;
         }
-        let servers = classify(proc, &evidence.listeners, &evidence.acceptors);
+        let Evidence {
+            processes,
+            listeners,
+            acceptors,
+        } = &evidence;
+        let servers = classify(processes, listeners, acceptors);
         self.ownership = Some(Ownership { evidence, servers });
     }
 

@@ -1,7 +1,8 @@
 //! HTTP/1.1 over a Unix stream socket: what clients see of the [`Hub`].
 //!
-//! It answers from the latest view and asks nobody: no request waits for the kernel, for a worker
-//! or for another client. Whatever a client sends or fails to send, the rest goes on.
+//! It answers from the latest view: no request waits for the kernel, for a worker or for another
+//! client, and only the first after a pause a moment for the sampler. Whatever a client sends or
+//! fails to send, the rest goes on.
 
 mod answer;
 pub mod claim;
@@ -59,6 +60,8 @@ impl Default for Limits {
 const MAX_HEADERS: usize = 64;
 /// How long a refused client may take to send its request.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the first request after a pause waits for a view of its own.
+const FRESHENED: Duration = Duration::from_millis(20);
 /// Pause after `accept()` failed, which it does again at once when descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -131,8 +134,13 @@ async fn connection(
     _permit: OwnedSemaphorePermit,
 ) {
     let service = service_fn(|request| {
-        let response = route::respond(&request, &hub, limits.stale);
-        async move { Ok::<_, std::convert::Infallible>(response) }
+        let hub = Arc::clone(&hub);
+        async move {
+            // After a pause. Whoever comes then gets what there is when the sampler is stuck.
+            let _ = time::timeout(FRESHENED, hub.freshened()).await;
+            let response = route::respond(&request, &hub, limits.stale);
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut http = http1::Builder::new();
     // A client that says it has no more to send (`nc -N`) still wants its answer.

@@ -74,6 +74,26 @@ pub struct ProcSnapshot {
     pub boot_time: u64,
 }
 
+impl ProcSnapshot {
+    /// Whether another look found the same.
+    #[must_use]
+    pub fn tells_the_same(&self, other: &Self) -> bool {
+        let Self {
+            taken: _,
+            processes,
+            unreadable,
+            quarantined,
+            ticks_per_second,
+            boot_time,
+        } = self;
+        *processes == other.processes
+            && *unreadable == other.unreadable
+            && *quarantined == other.quarantined
+            && *ticks_per_second == other.ticks_per_second
+            && *boot_time == other.boot_time
+    }
+}
+
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {

@@ -7,20 +7,12 @@
 //! PIPE is also raised by the daemon's own writes, to clients that have left. Only one that another
 //! process sent is an event.
 
-use std::{
-    io,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{io, os::fd::AsRawFd as _, os::unix::net};
 
 use tokio::{
+    net::UnixStream,
     signal::unix::{Signal, SignalKind, signal},
-    time::{self, Interval},
 };
-
-/// Another process has sent PIPE. A handler may not do more than set this.
-static PIPE_SENT: AtomicBool = AtomicBool::new(false);
-const PIPE_LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -47,7 +39,8 @@ pub struct Signals {
     ttin: Signal,
     ttou: Signal,
     winch: Signal,
-    pipe: Interval,
+    /// Has a byte for each PIPE that another process sent.
+    pipe: UnixStream,
 }
 
 impl Signals {
@@ -62,10 +55,7 @@ impl Signals {
             ttin: signal(SignalKind::from_raw(libc::SIGTTIN))?,
             ttou: signal(SignalKind::from_raw(libc::SIGTTOU))?,
             winch: signal(SignalKind::window_change())?,
-            pipe: {
-                watch_pipe()?;
-                time::interval(PIPE_LOOK)
-            },
+            pipe: watch_pipe()?,
         })
     }
 
@@ -89,24 +79,30 @@ impl Signals {
             _ = self.ttin.recv() => Event::Ignored("TTIN"),
             _ = self.ttou.recv() => Event::Ignored("TTOU"),
             _ = self.winch.recv() => Event::Ignored("WINCH"),
-            _ = self.pipe.tick() => {
-                return PIPE_SENT
-                    .swap(false, Ordering::Relaxed)
+            Ok(()) = self.pipe.readable() => {
+                let mut notes = [0; 64];
+                return self.pipe
+                    .try_read(&mut notes)
+                    .is_ok_and(|read| read > 0)
                     .then_some(Event::Ignored("PIPE"));
             }
         })
     }
 }
 
-fn watch_pipe() -> io::Result<()> {
+fn watch_pipe() -> io::Result<UnixStream> {
+    let (seen, noted) = net::UnixStream::pair()?;
+    seen.set_nonblocking(true)?;
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    let noted = move |info: &libc::siginfo_t| {
+    let note = move |info: &libc::siginfo_t| {
         // SAFETY: PIPE comes from `kill` or a failed write, and carries a pid in both cases.
         if unsafe { info.si_pid() } != own {
-            PIPE_SENT.store(true, Ordering::Relaxed);
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // SAFETY: one byte of a constant; the socket lives as long as this closure.
+            unsafe { libc::send(noted.as_raw_fd(), [1u8].as_ptr().cast(), 1, flags) };
         }
     };
-    // SAFETY: the handler only stores to an atomic.
-    unsafe { signal_hook_registry::register_sigaction(libc::SIGPIPE, noted) }?;
-    Ok(())
+    // SAFETY: `send` may be called by a handler; what it does to errno is undone by the registry.
+    unsafe { signal_hook_registry::register_sigaction(libc::SIGPIPE, note) }?;
+    UnixStream::from_std(seen)
 }

@@ -28,6 +28,13 @@ pub(super) struct Claim {
     pub(super) pending: Pending,
 }
 
+impl Claim {
+    /// Gets nothing where there is nothing to share out.
+    pub(super) const fn claims_nothing(&self) -> bool {
+        self.drops == 0 && self.pending.overflows == 0
+    }
+}
+
 /// Overflows of a healthy-looking listener, which gets them in the next interval unless the drops of
 /// a likelier one show by then: the counter is read after the dump, so somebody else's overflow may
 /// have been counted before his drop was seen.

@@ -1,7 +1,7 @@
 //! Listening sockets and their queues on every tick: sock_diag, or `/proc/net` where the kernel
 //! has no diag modules.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use crate::{
     causes::with_causes,
@@ -51,7 +51,9 @@ pub struct Queues {
     diag_failure: Option<DiagError>,
     tcp: Reading,
     unix: Reading,
-    last_drops: BTreeMap<ListenerKey, Option<u32>>,
+    last_drops: Vec<(ListenerKey, Option<u32>)>,
+    /// No connection was in any TCP queue when they were read last.
+    are_empty: bool,
     /// [`crate::source::bpf::Bpf::activity`] before TCP was read last.
     activity: Option<u64>,
     seen: Seen,
@@ -106,7 +108,8 @@ impl Queues {
             diag_failure: None,
             tcp: Reading::default(),
             unix: Reading::default(),
-            last_drops: BTreeMap::new(),
+            last_drops: Vec::new(),
+            are_empty: false,
             activity: None,
             seen: Seen {
                 netns,
@@ -133,15 +136,18 @@ impl Queues {
     }
 
     /// Reads what is due. `activity` is a number that would have changed if a queue had grown or a
-    /// listener had come or gone, where there is one.
-    pub fn sample(&mut self, now: Monotonic, activity: Option<u64>) {
-        if self.tcp.is_due(now) && !self.is_quiet(now, activity) {
+    /// listener had come or gone, where there is one. Returns whether anything was due.
+    pub fn sample(&mut self, now: Monotonic, activity: Option<u64>) -> bool {
+        let tcp = self.tcp.is_due(now) && !self.is_quiet(now, activity);
+        if tcp {
             self.sample_tcp(now);
             self.activity = activity;
         }
-        if self.unix.is_due(now) {
+        let unix = self.unix.is_due(now);
+        if unix {
             self.sample_unix(now);
         }
+        tcp || unix
     }
 
     /// All queues were empty, and nothing has joined one since. Looked at once a second all the
@@ -154,10 +160,7 @@ impl Queues {
             && activity == self.activity
             && now.since(last.taken) < SLOW_INTERVAL
             && !last.interrupted
-            && last
-                .listeners
-                .values()
-                .all(|socket| socket.queued == Some(0))
+            && self.are_empty
     }
 
     fn sample_tcp(&mut self, now: Monotonic) {
@@ -174,16 +177,18 @@ impl Queues {
         if snapshot.source == QueueSource::ProcNet {
             self.tcp.postpone(now, began);
         }
-        let drops: BTreeMap<_, _> = snapshot
-            .listeners
-            .iter()
-            .map(|(key, socket)| (*key, socket.drops))
-            .collect();
+        let mut sockets = snapshot.listeners.values();
+        self.are_empty = sockets.all(|socket| socket.queued == Some(0));
+        let sockets = snapshot.listeners.iter();
+        let drops = sockets.map(|(key, socket)| (*key, socket.drops));
         // Overflows are also drops of their listener: where none rose, the counter did not either.
-        if self.seen.overflow_counter.is_none() || drops != self.last_drops {
+        if self.seen.overflow_counter.is_none()
+            || !drops.clone().eq(self.last_drops.iter().copied())
+        {
             let counters = netstat::listen_counters(Path::new(PROC)).ok();
             self.seen.overflow_counter = counters.and_then(|counters| counters.overflows);
-            self.last_drops = drops;
+            self.last_drops.clear();
+            self.last_drops.extend(drops);
         }
     }
 

@@ -60,8 +60,9 @@ impl Watched {
 
     /// Reads what is due of the own namespace; see [`Queues::sample`].
     pub fn sample(&mut self, activity: Option<u64>) {
-        if let Some(own) = &mut self.own {
-            own.sample(Monotonic::now(), activity);
+        if let Some(own) = &mut self.own
+            && own.sample(Monotonic::now(), activity)
+        {
             fold(&mut self.ledger, &mut self.folded, own.seen());
         }
     }

@@ -3,6 +3,7 @@
 //! The only place that names aya. Everything is detached when a [`Bpf`] is dropped, and by the
 //! kernel when the process dies: nothing is pinned.
 
+mod info;
 mod load;
 mod read;
 mod rows;
@@ -16,7 +17,8 @@ pub use seed::OpenConnection;
 pub use sizes::Host;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs::File,
     time::Duration,
 };
 
@@ -113,6 +115,10 @@ pub struct Bpf {
     by_sock: HashMap<MapData, u64, Wire<RowRef>>,
     by_address: HashMap<MapData, Wire<AddressKey>, Wire<RowRef>>,
     free_rows: Queue<MapData, u32>,
+    /// Rows in use when the last snapshot was taken.
+    used_rows: Vec<u32>,
+    /// The others, in the order in which they will be used.
+    unused_rows: VecDeque<u32>,
     rows: SharedArray<ListenerRow>,
     counters: SharedArray<ListenerCounters>,
     workers: HashMap<MapData, Wire<WorkerKey>, u32>,
@@ -136,6 +142,8 @@ pub struct Bpf {
     accept_programs: Vec<&'static str>,
     skipped_accepts: u64,
     skipped_arrivals: u64,
+    /// What the kernel says of programs and maps: their `fdinfo`.
+    infos: BTreeMap<&'static str, File>,
     /// Bytes of the maps that do not grow with the connections.
     fixed_memory: Option<u64>,
     cached: Vec<Option<Box<Cached>>>,

@@ -30,6 +30,10 @@ const LOOKING_SHARE: u32 = 500;
 const LATEST_LOOK: Duration = Duration::from_secs(10);
 /// A process enters its namespace within this time of being made, or is found by a later look.
 const SETTLED: Duration = Duration::from_secs(3);
+/// How old the last reading of a namespace that refuses may get.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between looks at the own namespace's name, where no other namespace is read.
+const NAMED: Duration = Duration::from_secs(10);
 
 pub(super) struct Reader {
     own: NetnsId,
@@ -101,10 +105,12 @@ impl Reader {
             }
         }
         self.cost.reading = processor_time().saturating_sub(started);
-        self.queues
-            .retain(|netns, _| !gone.contains(netns) && !refused.contains_key(netns));
-        let interval = self.cost.reading * READING_SHARE;
-        self.next = Monotonic(began.0 + interval.clamp(SOONEST, LATEST));
+        self.forget(&gone, &refused);
+        let interval = match self.aim {
+            Aim::Nothing => NAMED,
+            _ => (self.cost.reading * READING_SHARE).clamp(SOONEST, LATEST),
+        };
+        self.next = Monotonic(began.0 + interval);
         Ok(Report {
             taken: began,
             own_name: self.names.of(self.own),
@@ -118,6 +124,21 @@ impl Reader {
             strays: self.names.strays(),
             cost: self.cost,
         })
+    }
+
+    /// Forgets what is gone. One that refuses stays for a while, with what was read of it last: it may
+    /// refuse for one reading only, and its peaks and totals would be lost.
+    fn forget(&mut self, gone: &BTreeSet<NetnsId>, refused: &BTreeMap<NetnsId, String>) {
+        let now = self.began;
+        self.queues.retain(|netns, queues| {
+            let is_young = || {
+                queues
+                    .seen()
+                    .snapshots()
+                    .any(|it| now.since(it.taken) < PATIENCE)
+            };
+            !gone.contains(netns) && (!refused.contains_key(netns) || is_young())
+        });
     }
 
     /// Hands every open connection of the namespaces of the last reading to `to`.
@@ -204,7 +225,9 @@ impl Reader {
     }
 
     fn sample(&mut self, netns: NetnsId, now: Monotonic) -> Result<Visit<()>, VisitError> {
-        self.visit(netns, |queues| queues.sample(now, None))
+        self.visit(netns, |queues| {
+            queues.sample(now, None);
+        })
     }
 
     /// By the first way in that works. What a namespace's processes were may be old: before it
@@ -302,10 +325,41 @@ fn processor_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        time::Duration,
+    };
 
-    use super::{MOST, chosen};
-    use crate::ids::NetnsId;
+    use super::{Aim, MOST, PATIENCE, Reader, chosen};
+    use crate::{
+        ids::{Monotonic, NetnsId},
+        sampler::queues::Queues,
+    };
+
+    #[test]
+    fn a_namespace_that_refuses_keeps_its_last_reading_for_a_while() {
+        let read = Monotonic::now();
+        let mut reader = Reader::new(NetnsId(1), Aim::All);
+        for netns in [NetnsId(2), NetnsId(3)] {
+            let mut queues = Queues::open().unwrap();
+            queues.sample(read, None);
+            reader.queues.insert(netns, queues);
+        }
+        // Never read.
+        reader.queues.insert(NetnsId(4), Queues::of(NetnsId(4)));
+        let why = "not permitted".to_owned();
+        let refused = BTreeMap::from([(NetnsId(2), why.clone()), (NetnsId(4), why)]);
+        let kept = |reader: &Reader| reader.published().into_keys().collect::<Vec<_>>();
+
+        reader.began = Monotonic(read.0 + PATIENCE - Duration::from_secs(1));
+        reader.forget(&BTreeSet::new(), &refused);
+        assert_eq!(kept(&reader), [NetnsId(2), NetnsId(3)]);
+        reader.forget(&[NetnsId(3)].into(), &refused);
+        assert_eq!(kept(&reader), [NetnsId(2)]);
+        reader.began = Monotonic(Monotonic::now().0 + PATIENCE);
+        reader.forget(&BTreeSet::new(), &refused);
+        assert_eq!(kept(&reader), []);
+    }
 
     #[test]
     fn of_too_many_the_known_and_the_named_are_read() {

@@ -4,7 +4,6 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    os::fd::{AsFd, AsRawFd},
 };
 
 use aya::{
@@ -20,6 +19,7 @@ use raindrops_ebpf::{
 
 use super::{
     Bpf, BpfError, Hooks,
+    info::memory_of,
     shared::SharedArray,
     sizes::{Host, WORKER_ROWS},
     tracefs,
@@ -137,6 +137,8 @@ impl Bpf {
             by_sock: take(&mut ebpf, map::LISTENER_BY_SOCK)?,
             by_address: take(&mut ebpf, map::LISTENER_BY_ADDRESS)?,
             free_rows,
+            used_rows: Vec::new(),
+            unused_rows: (0..host.listener_rows()).collect(),
             rows: shared(&ebpf, map::LISTENER_ROWS, host.listener_rows())?,
             counters: shared(&ebpf, map::LISTENER_COUNTERS, host.listener_counters())?,
             workers: take(&mut ebpf, map::WORKERS)?,
@@ -155,6 +157,7 @@ impl Bpf {
             accept_programs: Vec::new(),
             skipped_accepts: 0,
             skipped_arrivals: 0,
+            infos: BTreeMap::new(),
             fixed_memory,
             cached: std::iter::repeat_with(|| None)
                 .take(host.listener_rows() as usize)
@@ -357,58 +360,6 @@ fn preallocated(object: &[u8]) -> Option<Vec<u8>> {
         record[FLAGS] &= !NO_PREALLOC;
     }
     Some(changed)
-}
-
-fn memory_of(map: &Map) -> Option<u64> {
-    let (Map::Array(data)
-    | Map::HashMap(data)
-    | Map::LruHashMap(data)
-    | Map::PerCpuArray(data)
-    | Map::Queue(data)
-    | Map::RingBuf(data)) = map
-    else {
-        return None;
-    };
-    memlock(data.fd())
-}
-
-/// What the kernel accounts for a map.
-fn memlock(descriptor: impl AsFd) -> Option<u64> {
-    descriptor_info(descriptor, "memlock:")
-}
-
-/// A number of a descriptor's `fdinfo`.
-fn descriptor_info(descriptor: impl AsFd, name: &str) -> Option<u64> {
-    let descriptor = descriptor.as_fd().as_raw_fd();
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
-    let value = info.lines().find_map(|line| line.strip_prefix(name))?;
-    value.trim().parse().ok()
-}
-
-impl Bpf {
-    /// Asks the kernel for its own figures about the programs and their maps.
-    pub fn ask_kernel(&mut self) {
-        self.look_at_skipped();
-        let connections = self.ebpf.map(map::CONNECTIONS).and_then(memory_of);
-        self.hooks.memory = self
-            .fixed_memory
-            .zip(connections)
-            .map(|(fixed, connections)| fixed + connections);
-    }
-
-    /// Looks at how many accepts the kernel has not handed to the programs, because another was
-    /// being dealt with on that CPU: raw tracepoints and fexit of kernels since 7.0 are preemptible.
-    fn look_at_skipped(&mut self) {
-        let skipped = self.accept_programs.iter();
-        self.skipped_accepts = skipped.filter_map(|name| self.skipped(name)).sum();
-        self.skipped_arrivals = self.skipped(program::DATA_READY).unwrap_or(0);
-    }
-
-    /// How many events a program that is loaded did not get.
-    fn skipped(&self, name: &str) -> Option<u64> {
-        let program = self.ebpf.program(name)?;
-        descriptor_info(program.fd().ok()?, "recursion_misses:")
-    }
 }
 
 fn raise_memlock() {

@@ -8,7 +8,7 @@ use std::{
 use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerRow},
     histogram::{BUCKETS, Histogram, lower_bound_ns},
-    listener::{AF_UNIX, ListenerRow},
+    listener::{AF_UNIX, ListenerRow, row_state},
     miss, peak,
 };
 
@@ -19,6 +19,10 @@ use crate::{
         BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, QueuePeak, WorkerCounts, WorkerKey,
     },
 };
+
+/// New listeners take the free rows in their order, but for those that two programs made at once. So
+/// behind this many free rows none is looked for, until the next snapshot.
+const AHEAD: usize = 16;
 
 /// A listener's sums as they were when `changes` had this value.
 pub struct Cached {
@@ -34,7 +38,9 @@ impl Bpf {
         let mut counts = BTreeMap::new();
         let mut addresses: BTreeMap<_, u32> = BTreeMap::new();
         let mut doubtful = Vec::new();
-        for (slot, row) in self.rows_in_use() {
+        let rows = self.rows_in_use();
+        self.note_rows(&rows);
+        for (slot, row) in rows {
             let candidates = candidates(&row, listeners);
             let Some(key) = candidates.first().copied() else {
                 continue;
@@ -99,13 +105,9 @@ impl Bpf {
             return None;
         }
         let mut activity = 0u64;
-        for slot in 0..self.rows.len() {
-            let row = self.rows.load(slot, offset_of!(ListenerRow, generation));
-            // The mark of a free row's last life stays the same until its next.
+        let mut add = |slot: u32, row: u64| {
+            let slot = slot as usize;
             activity = activity.wrapping_mul(31).wrapping_add(row);
-            if row == 0 {
-                continue;
-            }
             for shard in slot * self.shards..(slot + 1) * self.shards {
                 for offset in [
                     offset_of!(ListenerCounters, changes),
@@ -113,6 +115,27 @@ impl Bpf {
                 ] {
                     activity = activity.wrapping_add(self.counters.load(shard, offset));
                 }
+            }
+        };
+        // The word that has the state and how often the row was used.
+        let load = |slot: u32| {
+            let offset = offset_of!(ListenerRow, state);
+            self.rows.load(slot as usize, offset)
+        };
+        for slot in &self.used_rows {
+            add(*slot, load(*slot));
+        }
+        let mut free = 0;
+        for slot in &self.unused_rows {
+            let row = load(*slot);
+            if rows::state_in(row) != row_state::FREE {
+                free = 0;
+                add(*slot, row);
+                continue;
+            }
+            free += 1;
+            if free == AHEAD {
+                break;
             }
         }
         Some(activity)

@@ -69,9 +69,28 @@ impl Bpf {
     /// Slot and description of every row that is not free.
     pub(super) fn rows_in_use(&self) -> BTreeMap<u32, ListenerRow> {
         (0..self.rows.len())
+            .filter(|slot| !self.is_free(*slot))
             .map(|slot| (slot as u32, self.rows.read(slot)))
             .filter(|(_, row)| row.state != row_state::FREE)
             .collect()
+    }
+
+    fn is_free(&self, slot: usize) -> bool {
+        state_in(self.rows.load(slot, offset_of!(ListenerRow, state))) == row_state::FREE
+    }
+
+    /// Takes note of which rows are in use, for [`Bpf::activity`].
+    pub(super) fn note_rows(&mut self, in_use: &BTreeMap<u32, ListenerRow>) {
+        self.used_rows.clear();
+        self.used_rows.extend(in_use.keys());
+        self.unused_rows.retain(|slot| !in_use.contains_key(slot));
+        if self.used_rows.len() + self.unused_rows.len() < self.rows.len() {
+            // Put back by the programs.
+            let unused: BTreeSet<u32> = self.unused_rows.iter().copied().collect();
+            let all = 0..self.rows.len() as u32;
+            let missing = all.filter(|it| !in_use.contains_key(it) && !unused.contains(it));
+            self.unused_rows.extend(missing);
+        }
     }
 
     /// Lets an address lead to a row, unless it leads to another member of the group already: one
@@ -102,6 +121,7 @@ impl Bpf {
                     }
                     return Ok(None);
                 };
+                self.unused_rows.retain(|unused| *unused != slot);
                 let row = RowRef {
                     slot,
                     generation: self.rows.read(slot as usize).generation,
@@ -119,6 +139,7 @@ impl Bpf {
                     self.rows.write(slot as usize, &free);
                     let freed = self.free_rows.push(slot, 0);
                     freed.map_err(BpfError::map(map::FREE_LISTENER_ROWS))?;
+                    self.unused_rows.push_back(slot);
                     return Ok(None);
                 }
                 if self.has_seeded && address_key.family != AF_UNIX {
@@ -251,7 +272,9 @@ impl Bpf {
         self.late.remove(&row.slot);
         self.free_rows
             .push(row.slot, 0)
-            .map_err(BpfError::map(map::FREE_LISTENER_ROWS))
+            .map_err(BpfError::map(map::FREE_LISTENER_ROWS))?;
+        self.unused_rows.push_back(row.slot);
+        Ok(())
     }
 
     /// The programs, whom nothing tells of a unix listener's end, remember the address of its socket.
@@ -275,6 +298,13 @@ impl Bpf {
             .push(index as u32, 0)
             .map_err(BpfError::map(map::FREE_WORKER_ROWS))
     }
+}
+
+/// The state in the word of a row's description that has it.
+pub(super) fn state_in(word: u64) -> u32 {
+    const AT: usize = offset_of!(ListenerRow, state) % size_of::<u64>();
+    let bytes = word.to_ne_bytes();
+    u32::from_ne_bytes([bytes[AT], bytes[AT + 1], bytes[AT + 2], bytes[AT + 3]])
 }
 
 /// Whether a row that was made from an accepted unix connection is this listener's.

@@ -13,8 +13,9 @@ const SHARE: u32 = 100;
 const SCAN: Duration = Duration::from_secs(10);
 /// Between scans that something asked for.
 const ASKED: Duration = Duration::from_millis(250);
-/// Between refreshes.
+/// Between refreshes, while somebody reads what they find and while nobody does.
 const REFRESH: Duration = Duration::from_secs(1);
+const REFRESH_UNREAD: Duration = Duration::from_secs(4);
 /// Quiet time that a run of asked scans may use up at once.
 const BURST: Duration = Duration::from_secs(30);
 
@@ -46,8 +47,10 @@ impl Done {
 }
 
 impl Pace {
-    /// `asked`: something happened that only a scan can tell about.
-    pub fn step(&self, now: Monotonic, asked: bool) -> Step {
+    /// `asked`: something happened that only a scan can tell about. `is_read`: somebody looks at what
+    /// is found.
+    pub fn step(&self, now: Monotonic, asked: bool, is_read: bool) -> Step {
+        let between = if is_read { REFRESH } else { REFRESH_UNREAD };
         let Some(scanned) = self.scanned else {
             return Step::Scan;
         };
@@ -58,7 +61,7 @@ impl Pace {
         }
         let refresh = self
             .refreshed
-            .map_or(scanned.due(REFRESH).min(scan), |done| done.due(REFRESH));
+            .map_or(scanned.due(between).min(scan), |done| done.due(between));
         if scan <= now {
             Step::Scan
         } else if refresh <= now {
@@ -98,19 +101,30 @@ mod tests {
     fn scans_first_then_refreshes_then_scans_again() {
         let mut pace = Pace::default();
         let cost = Duration::from_millis(5);
-        assert_eq!(pace.step(at(0), false), Step::Scan);
+        assert_eq!(pace.step(at(0), false, true), Step::Scan);
         pace.scanned(at(0), cost);
         assert_eq!(
-            pace.step(at(400), false),
+            pace.step(at(400), false, true),
             Step::Wait(Duration::from_millis(600))
         );
-        assert_eq!(pace.step(at(1000), false), Step::Refresh);
+        assert_eq!(pace.step(at(1000), false, true), Step::Refresh);
         pace.refreshed(at(9500), cost);
         assert_eq!(
-            pace.step(at(9900), false),
+            pace.step(at(9900), false, true),
             Step::Wait(Duration::from_millis(100))
         );
-        assert_eq!(pace.step(at(10_000), false), Step::Scan);
+        assert_eq!(pace.step(at(10_000), false, true), Step::Scan);
+    }
+
+    #[test]
+    fn refreshes_less_often_while_nobody_reads() {
+        let mut pace = Pace::default();
+        pace.scanned(at(0), Duration::from_millis(5));
+        let wait = Step::Wait(Duration::from_secs(2));
+        assert_eq!(pace.step(at(2000), false, false), wait);
+        assert_eq!(pace.step(at(4000), false, false), Step::Refresh);
+        // A reader has come.
+        assert_eq!(pace.step(at(2000), false, true), Step::Refresh);
     }
 
     #[test]
@@ -119,10 +133,10 @@ mod tests {
         pace.scanned(at(0), Duration::from_millis(300));
         pace.refreshed(at(29_000), Duration::from_millis(30));
         assert_eq!(
-            pace.step(at(29_999), false),
+            pace.step(at(29_999), false, true),
             Step::Wait(Duration::from_millis(1))
         );
-        assert_eq!(pace.step(at(30_000), false), Step::Scan);
+        assert_eq!(pace.step(at(30_000), false, true), Step::Scan);
     }
 
     #[test]
@@ -130,10 +144,10 @@ mod tests {
         let mut pace = Pace::default();
         pace.scanned(at(0), Duration::from_millis(5));
         assert_eq!(
-            pace.step(at(100), true),
+            pace.step(at(100), true, true),
             Step::Wait(Duration::from_millis(150))
         );
-        assert_eq!(pace.step(at(250), true), Step::Scan);
+        assert_eq!(pace.step(at(250), true, true), Step::Scan);
     }
 
     #[test]
@@ -142,7 +156,7 @@ mod tests {
             let mut pace = Pace::default();
             let mut spent = 0;
             for now in 0..600_000 {
-                if pace.step(at(now), true) == Step::Scan {
+                if pace.step(at(now), true, true) == Step::Scan {
                     pace.scanned(at(now), Duration::from_millis(cost_ms));
                     spent += cost_ms;
                 }

@@ -60,6 +60,7 @@ struct Shared {
 struct State {
     request: Option<Arc<Request>>,
     latest: Option<Arc<ProcSnapshot>>,
+    is_read: bool,
     busy: Option<Monotonic>,
 }
 
@@ -108,6 +109,17 @@ impl ProcThread {
         state.request = Some(Arc::new(request));
         drop(state);
         if news {
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Says whether anybody looks at what is found; where nobody does, it may be older.
+    pub fn note_reader(&self, is_read: bool) {
+        let mut state = lock(&self.shared.state);
+        let begins = is_read && !state.is_read;
+        state.is_read = is_read;
+        drop(state);
+        if begins {
             self.shared.changed.notify_all();
         }
     }
@@ -210,7 +222,7 @@ impl Shared {
                         Some(request) => {
                             let latest = state.latest.as_deref();
                             let asked = stale || !request.within(&scanned, latest);
-                            match pace.step(Monotonic::now(), asked) {
+                            match pace.step(Monotonic::now(), asked, state.is_read) {
                                 Step::Wait(time) => time,
                                 step => break (step, Arc::clone(request)),
                             }
