@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use raindrops_ebpf::{
-    connection::{event, seeding},
+    connection::{NO_WORKER, event, seeding},
     listener::{AF_INET, AF_INET6, AF_UNIX},
     miss::Miss,
 };
@@ -86,6 +86,8 @@ fn tcp<E: EventWord>(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
     }
     let before = E::set(&raw mut connection.events, event::ACCEPTED);
     if before & event::ACCEPTED != 0 {
+        // It was found first, and counted as nobody's.
+        connection.worker = NO_WORKER;
         return Ok(());
     }
     if before & event::CLOSED != 0 {

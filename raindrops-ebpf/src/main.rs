@@ -22,6 +22,8 @@ mod listen;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod reconcile;
+#[cfg(target_arch = "bpf")]
 mod seed;
 #[cfg(target_arch = "bpf")]
 mod sock;
@@ -36,12 +38,12 @@ mod entry {
         macros::{fexit, raw_tracepoint, tracepoint},
         programs::{FExitContext, RawTracePointContext, TracePointContext},
     };
-    use raindrops_ebpf::miss::Miss;
+    use raindrops_ebpf::{miss::Miss, overlooked::Look};
 
     use crate::{
         accept,
         atomic::{EventWord, Ordered, Plain},
-        count, lifecycle, listen,
+        count, lifecycle, listen, reconcile,
         sock::Sock,
     };
 
@@ -132,6 +134,38 @@ mod entry {
             &ctx,
             Sock::of_socket(ctx.arg(0)).and_then(|sock| accept::unix(child, Some(sock))),
         )
+    }
+
+    /// Run by user space with how many of `LOOKS` to look at.
+    #[raw_tracepoint]
+    pub fn look(ctx: RawTracePointContext) -> i32 {
+        reconcile::look(ctx.arg(0));
+        0
+    }
+
+    /// Run by user space with what it has found, twice, that an entry has missed: the members of a
+    /// `Look`. The result says whether it has been made up for.
+    #[raw_tracepoint]
+    pub fn reconcile(ctx: RawTracePointContext) -> i32 {
+        reconciled::<Ordered>(&ctx)
+    }
+
+    #[raw_tracepoint]
+    pub fn reconcile_plain(ctx: RawTracePointContext) -> i32 {
+        reconciled::<Plain>(&ctx)
+    }
+
+    #[inline(always)]
+    fn reconciled<E: EventWord>(ctx: &RawTracePointContext) -> i32 {
+        let found = Look {
+            key: ctx.arg(0),
+            born_ns: ctx.arg(1),
+            overlooked: ctx.arg(2),
+        };
+        match reconcile::make_up_for::<E>(found) {
+            Ok(is_done) => i32::from(is_done),
+            Err(miss) => done(ctx, Err(miss)),
+        }
     }
 
     #[inline(always)]
