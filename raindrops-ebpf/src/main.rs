@@ -38,7 +38,7 @@ mod entry {
         macros::{fexit, raw_tracepoint, tracepoint},
         programs::{FExitContext, RawTracePointContext, TracePointContext},
     };
-    use raindrops_ebpf::{miss::Miss, overlooked::Look};
+    use raindrops_ebpf::miss::Miss;
 
     use crate::{
         accept,
@@ -143,29 +143,16 @@ mod entry {
         0
     }
 
-    /// Run by user space with what it has found, twice, that an entry has missed: the members of a
-    /// `Look`. The result says whether it has been made up for.
+    /// Run by user space with the first of `LOOKS` being what an entry has missed, twice. Says there
+    /// whether it has been made up for.
     #[raw_tracepoint]
     pub fn reconcile(ctx: RawTracePointContext) -> i32 {
-        reconciled::<Ordered>(&ctx)
+        done(&ctx, reconcile::first::<Ordered>())
     }
 
     #[raw_tracepoint]
     pub fn reconcile_plain(ctx: RawTracePointContext) -> i32 {
-        reconciled::<Plain>(&ctx)
-    }
-
-    #[inline(always)]
-    fn reconciled<E: EventWord>(ctx: &RawTracePointContext) -> i32 {
-        let found = Look {
-            key: ctx.arg(0),
-            born_ns: ctx.arg(1),
-            overlooked: ctx.arg(2),
-        };
-        match reconcile::make_up_for::<E>(found) {
-            Ok(is_done) => i32::from(is_done),
-            Err(miss) => done(ctx, Err(miss)),
-        }
+        done(&ctx, reconcile::first::<Plain>())
     }
 
     #[inline(always)]

@@ -48,9 +48,26 @@ pub fn look(count: u64) {
     }
 }
 
+/// Makes up for what the first entry that user space has named has missed, and leaves `Nothing` there
+/// when there was nothing any more.
+#[inline(always)]
+pub fn first<E: EventWord>() -> Result<(), Miss> {
+    let Some(look) = maps::LOOKS.get_ptr_mut(0) else {
+        return Ok(());
+    };
+    // SAFETY: a pointer to a whole map value.
+    let look = unsafe { &mut *look };
+    let found = *look;
+    look.overlooked = Overlooked::Nothing as u64;
+    if make_up_for::<E>(found)? {
+        look.overlooked = found.overlooked;
+    }
+    Ok(())
+}
+
 /// Whether what was found before is still so, and has been made up for.
 #[inline(always)]
-pub fn make_up_for<E: EventWord>(found: Look) -> Result<bool, Miss> {
+fn make_up_for<E: EventWord>(found: Look) -> Result<bool, Miss> {
     let sock = Sock::new(found.key);
     let Some(connection) = CONNECTIONS.get_ptr(found.key) else {
         return Ok(false);

@@ -5,6 +5,7 @@
 
 mod load;
 mod read;
+mod reconcile;
 mod rows;
 mod seed;
 mod shared;
@@ -30,7 +31,7 @@ use raindrops_ebpf::{
     listener::{AddressKey, ListenerRow, RowRef},
 };
 
-use self::{read::Cached, shared::SharedArray};
+use self::{read::Cached, reconcile::Reconciler, shared::SharedArray};
 use crate::{
     ids::{Monotonic, NetnsId},
     snapshot::{ListenSocket, ListenerKey},
@@ -95,7 +96,7 @@ pub struct Hooks {
     pub accept: &'static str,
     /// How a connection is told its listener: `sk_data_ready` or `address`.
     pub listener: &'static str,
-    /// Better ways to observe accepts that did not load, and why.
+    /// What did not load although it should have, or better ways to observe accepts, and why.
     pub refused: Vec<String>,
     /// Bytes of all maps' memory as the kernel accounts for it.
     pub memory: Option<u64>,
@@ -138,6 +139,11 @@ pub struct Bpf {
     skipped_arrivals: u64,
     /// Bytes of the maps that do not grow with the connections.
     fixed_memory: Option<u64>,
+    /// The same while no connection is followed; `None` where it does not depend on that.
+    memory_without_connections: Option<u64>,
+    has_no_connections: bool,
+    /// `None` where its programs cannot be run.
+    reconciler: Option<Reconciler>,
     cached: Vec<Option<Box<Cached>>>,
 }
 
