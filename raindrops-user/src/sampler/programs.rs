@@ -186,12 +186,12 @@ impl Running {
         if is_due {
             self.bpf.flush_log();
             self.bpf.ask_kernel();
-            self.bpf.reconcile(now);
             if let Some(proc) = proc {
                 self.bpf
                     .forget_workers(|pid, started| is_gone(proc, pid, started))?;
             }
         }
+        self.bpf.reconcile(now);
         let mut snapshot = self.bpf.snapshot(dumps.listeners);
         for (key, counts) in &mut snapshot.listeners {
             counts.complete &= !self.uncertain.contains(key);

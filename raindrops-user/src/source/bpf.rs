@@ -139,9 +139,8 @@ pub struct Bpf {
     skipped_arrivals: u64,
     /// Bytes of the maps that do not grow with the connections.
     fixed_memory: Option<u64>,
-    /// The same while no connection is followed; `None` where it does not depend on that.
-    memory_without_connections: Option<u64>,
-    has_no_connections: bool,
+    /// Bytes of the table of connections while it is empty; `None` where they do not tell that.
+    empty_table: Option<u64>,
     /// `None` where its programs cannot be run.
     reconciler: Option<Reconciler>,
     cached: Vec<Option<Box<Cached>>>,

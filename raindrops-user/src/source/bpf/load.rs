@@ -159,8 +159,7 @@ impl Bpf {
             skipped_accepts: 0,
             skipped_arrivals: 0,
             fixed_memory,
-            memory_without_connections: connections.filter(|_| grows),
-            has_no_connections: false,
+            empty_table: connections.filter(|_| grows),
             reconciler: None,
             cached: std::iter::repeat_with(|| None)
                 .take(host.listener_rows() as usize)
@@ -401,12 +400,16 @@ fn descriptor_info(descriptor: impl AsFd, name: &str) -> Option<u64> {
 }
 
 impl Bpf {
+    /// Whether no connection is followed; false where the kernel does not tell.
+    pub(super) fn has_no_connections(&self) -> bool {
+        let taken = || self.ebpf.map(map::CONNECTIONS).and_then(memory_of);
+        self.empty_table.is_some() && taken() == self.empty_table
+    }
+
     /// Asks the kernel for its own figures about the programs and their maps.
     pub fn ask_kernel(&mut self) {
         self.look_at_skipped();
         let connections = self.ebpf.map(map::CONNECTIONS).and_then(memory_of);
-        self.has_no_connections =
-            connections.is_some() && connections == self.memory_without_connections;
         self.hooks.memory = self
             .fixed_memory
             .zip(connections)

@@ -6,6 +6,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    time::Duration,
 };
 
 use aya::{
@@ -32,6 +33,7 @@ use crate::{
 
 /// Entries that are looked at in one step.
 const STEP: usize = 1024;
+const INTERVAL: Duration = Duration::from_secs(1);
 
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 
@@ -39,6 +41,7 @@ const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 pub(super) struct Reconciler {
     program: &'static str,
     looks: SharedArray<Look>,
+    stepped: Monotonic,
     /// Keys of the entries that were looked at last. The next step begins behind the last of them
     /// that is still there.
     last: Vec<u64>,
@@ -70,6 +73,7 @@ impl Reconciler {
         Ok(Self {
             program,
             looks,
+            stepped: Monotonic::now(),
             last: Vec::new(),
             suspects: Suspects::default(),
             found: FoundLater::default(),
@@ -77,6 +81,7 @@ impl Reconciler {
     }
 
     fn step(&mut self, ebpf: &Ebpf, is_empty: bool, now: Monotonic) -> Result<(), StepError> {
+        self.stepped = now;
         for look in self.suspects.take_due(now) {
             self.looks.write(0, &look);
             run(ebpf, self.program, 0)?;
@@ -101,11 +106,12 @@ impl Reconciler {
 }
 
 impl Bpf {
-    /// Looks at some of the connections, and makes up for events of theirs that the programs did not
-    /// see. Meant to be called once a second.
+    /// Once a second, looks at some of the connections, and makes up for events of theirs that the
+    /// programs did not see.
     pub fn reconcile(&mut self, now: Monotonic) {
-        let is_empty = self.has_no_connections;
-        let Some(reconciler) = &mut self.reconciler else {
+        let is_due = |it: &Reconciler| now.since(it.stepped) >= INTERVAL;
+        let is_empty = self.reconciler.as_ref().is_some_and(is_due) && self.has_no_connections();
+        let Some(reconciler) = self.reconciler.as_mut().filter(|it| is_due(it)) else {
             return;
         };
         if let Err(error) = reconciler.step(&self.ebpf, is_empty, now) {
