@@ -180,8 +180,8 @@ fn nothing_found_where_nothing_was_missed() -> Result<()> {
                 }
             }
             // For longer than between two looks.
-            if kept.len() > 512 {
-                kept.drain(..256);
+            if kept.len() > 256 {
+                kept.drain(..128);
             }
             thread::sleep(CHURN_PAUSE);
         }
