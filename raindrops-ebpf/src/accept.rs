@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use raindrops_ebpf::{
-    connection::{Connection, event, seeding},
+    connection::{Connection, NO_WORKER, event, seeding},
     listener::{AF_INET, AF_INET6, AF_UNIX},
     miss::Miss,
 };
@@ -99,6 +99,8 @@ fn tcp<E: EventWord>(
     }
     let before = E::set(&raw mut connection.events, event::ACCEPTED);
     if before & event::ACCEPTED != 0 {
+        // It was found first, and counted as nobody's.
+        connection.worker = NO_WORKER;
         return Ok(());
     }
     if before & event::CLOSED != 0 {

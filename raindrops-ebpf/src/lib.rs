@@ -13,4 +13,5 @@ pub mod histogram;
 pub mod listener;
 pub mod miss;
 pub mod names;
+pub mod overlooked;
 pub mod peak;

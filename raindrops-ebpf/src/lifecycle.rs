@@ -138,7 +138,7 @@ fn half_closed<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
 }
 
 #[inline(always)]
-fn half_close<E: EventWord>(connection: &mut Connection) -> Result<(), Miss> {
+pub fn half_close<E: EventWord>(connection: &mut Connection) -> Result<(), Miss> {
     let before = E::set(&raw mut connection.events, event::HALF_CLOSED);
     if before & event::ACCEPTED == 0 || before & (event::HALF_CLOSED | event::CLOSED) != 0 {
         return Ok(());
@@ -158,7 +158,7 @@ fn ended<E: EventWord>(sock: Sock, old: u32, new: u32) -> Result<(), Miss> {
     };
     let result = match connection {
         // SAFETY: a pointer to a whole map value.
-        Ok(Some(connection)) => end::<E>(sock, unsafe { &mut *connection.as_ptr() }),
+        Ok(Some(connection)) => end::<E>(sock, unsafe { &mut *connection.as_ptr() }, true),
         Ok(None) => Ok(()),
         Err(miss) => Err(miss),
     };
@@ -173,8 +173,13 @@ fn ended<E: EventWord>(sock: Sock, old: u32, new: u32) -> Result<(), Miss> {
     result
 }
 
+/// `is_now`: it ends at this moment, so that its lifetime is known.
 #[inline(always)]
-fn end<E: EventWord>(sock: Sock, connection: &mut Connection) -> Result<(), Miss> {
+pub fn end<E: EventWord>(
+    sock: Sock,
+    connection: &mut Connection,
+    is_now: bool,
+) -> Result<(), Miss> {
     let before = E::set(&raw mut connection.events, event::CLOSED);
     if before & event::CLOSED != 0 || !listen::is_known(connection.listener) {
         return Ok(());
@@ -196,14 +201,13 @@ fn end<E: EventWord>(sock: Sock, connection: &mut Connection) -> Result<(), Miss
     if before & event::ACCEPTED == 0 {
         listener.accepted_unseen();
     }
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    leave(
-        listener,
-        connection,
-        before,
-        since_established(connection, now),
-    );
+    let lifetime = if is_now {
+        // SAFETY: the helper has no preconditions.
+        since_established(connection, unsafe { bpf_ktime_get_ns() })
+    } else {
+        None
+    };
+    leave(listener, connection, before, lifetime);
     Ok(())
 }
 
@@ -232,7 +236,7 @@ pub fn followed_as_a_whole<E: EventWord>(path: Sock, whole: Sock) -> Result<(), 
     if now == state::CLOSE_WAIT {
         return half_close::<E>(connection);
     }
-    let result = end::<E>(whole, connection);
+    let result = end::<E>(whole, connection, true);
     if now == state::CLOSE {
         let _ = CONNECTIONS.remove(whole.key());
     }

@@ -22,6 +22,8 @@ mod listen;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod reconcile;
+#[cfg(target_arch = "bpf")]
 mod seed;
 #[cfg(target_arch = "bpf")]
 mod sock;
@@ -41,7 +43,7 @@ mod entry {
     use crate::{
         accept,
         atomic::{EventWord, Ordered, Plain},
-        count, lifecycle, listen,
+        count, lifecycle, listen, reconcile,
         sock::Sock,
     };
 
@@ -127,6 +129,25 @@ mod entry {
             &ctx,
             Sock::of_socket(ctx.arg(0)).and_then(|sock| accept::unix(child, Some(sock))),
         )
+    }
+
+    /// Run by user space with how many of `LOOKS` to look at.
+    #[raw_tracepoint]
+    pub fn look(ctx: RawTracePointContext) -> i32 {
+        reconcile::look(ctx.arg(0));
+        0
+    }
+
+    /// Run by user space with the first of `LOOKS` being what an entry has missed, twice. Says there
+    /// whether it has been made up for.
+    #[raw_tracepoint]
+    pub fn reconcile(ctx: RawTracePointContext) -> i32 {
+        done(&ctx, reconcile::first::<Ordered>())
+    }
+
+    #[raw_tracepoint]
+    pub fn reconcile_plain(ctx: RawTracePointContext) -> i32 {
+        done(&ctx, reconcile::first::<Plain>())
     }
 
     #[inline(always)]

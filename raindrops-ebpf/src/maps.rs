@@ -14,9 +14,10 @@ use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerKey, WorkerRow},
     listener::{AddressKey, ListenerRow, RowRef},
     miss,
+    overlooked::{self, Look},
 };
 
-/// Socket address to connection. Written by the programs; nobody reads it from outside.
+/// Socket address to connection. Written by the programs; user space reads its keys.
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> =
     HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
@@ -34,6 +35,11 @@ pub static BORN_WHILE_SEEDING: HashMap<FlowKey, u32> =
 /// One element: a value of `connection::seeding`. Written by user space.
 #[map]
 pub static SEEDING: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Entries of `CONNECTIONS` that user space wants looked at: it writes the keys and runs the program,
+/// which writes what they have missed.
+#[map]
+pub static LOOKS: Array<Look> = Array::with_max_entries(overlooked::LOOKS, BPF_F_MMAPABLE);
 
 /// Unix connections between connect and accept; the end of one that is never accepted cannot be
 /// seen, so the oldest give way. Written by the programs.

@@ -16,6 +16,7 @@ pub mod map {
     pub const MISSES: &str = "MISSES";
     pub const SEEDING: &str = "SEEDING";
     pub const BORN_WHILE_SEEDING: &str = "BORN_WHILE_SEEDING";
+    pub const LOOKS: &str = "LOOKS";
     /// Of aya-log.
     pub const LOG: &str = "AYA_LOGS";
 }
@@ -37,4 +38,8 @@ pub mod program {
     pub const TCP_ACCEPT_4: &str = "tcp_accept_4";
     pub const TCP_ACCEPT_4_PLAIN: &str = "tcp_accept_4_plain";
     pub const UNIX_ACCEPT: &str = "unix_accept";
+    /// These are attached nowhere: user space runs them.
+    pub const LOOK: &str = "look";
+    pub const RECONCILE: &str = "reconcile";
+    pub const RECONCILE_PLAIN: &str = "reconcile_plain";
 }

@@ -18,6 +18,7 @@ pub mod logging;
 pub mod plan;
 pub mod publish;
 pub mod queue;
+pub mod reconcile;
 pub mod render;
 pub mod sampler;
 pub mod select;

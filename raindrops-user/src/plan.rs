@@ -68,6 +68,8 @@ pub struct BpfPlan {
     /// Does what the one before could not; ways to attach it, best first.
     pub socket_state_again: Vec<StateHook>,
     pub data_ready: Option<&'static str>,
+    /// Finds what the others have missed.
+    pub reconcile: &'static str,
     /// Ways to observe accepts, best first: the next one is tried when one does not load.
     pub accept: Vec<AcceptWay>,
     /// The locked-memory limit must be raised first.
@@ -196,6 +198,11 @@ pub fn bpf(facts: &Facts, enabled: bool, hook: AcceptHook) -> Result<BpfPlan, Of
             program::SOCKET_STATE_PLAIN
         },
         socket_state_again: state_again(facts.kernel),
+        reconcile: if ordered {
+            program::RECONCILE
+        } else {
+            program::RECONCILE_PLAIN
+        },
         data_ready: types.has_sk_data_ready.then_some(program::DATA_READY),
         accept,
         raise_memlock: facts.kernel < BPF_MEMORY_IN_CGROUP,
@@ -303,6 +310,11 @@ mod tests {
                     socket_state: state,
                     socket_state_again: again,
                     data_ready: ready,
+                    reconcile: if is_old {
+                        "reconcile_plain"
+                    } else {
+                        "reconcile"
+                    },
                     accept,
                     raise_memlock: is_old,
                     preallocate: is_old,

@@ -336,7 +336,8 @@ impl Sampling {
         if let Some(bpf) = &mut bpf
             && self.watched.shows_own()
         {
-            self.cross_check.step(bpf, Monotonic::now());
+            let found_later = self.programs.found_later().total();
+            self.cross_check.step(bpf, found_later, Monotonic::now());
         }
         if let Some(bpf) = &mut bpf {
             self.unseen.find(bpf, dumps);
@@ -364,7 +365,12 @@ impl Sampling {
         merge(Inputs {
             host: &self.host,
             sources: vec![
-                sources::bpf(&self.programs, bpf.as_ref(), now),
+                sources::bpf(
+                    &self.programs,
+                    bpf.as_ref(),
+                    self.cross_check.last(now),
+                    now,
+                ),
                 sources::sock_diag(&self.watched, now),
                 sources::netns(&self.watched, now, self.may_read_others),
                 sources::processes(

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 const LOOKUP: libc::c_int = 1;
+const UPDATE: libc::c_int = 2;
 const DELETE: libc::c_int = 3;
 const GET_NEXT_KEY: libc::c_int = 4;
 const GET_FD_BY_ID: libc::c_int = 14;
@@ -115,15 +116,29 @@ impl Map {
         Ok(())
     }
 
-    fn followed(&self) -> Result<usize> {
-        let is_followed = |mut key: Vec<u8>| {
+    /// Puts an entry there, whether or not there is one.
+    pub fn insert(&self, mut key: Vec<u8>, mut value: Vec<u8>) -> Result<()> {
+        let (key, value) = (address(&mut key), address(&mut value));
+        bpf(UPDATE, [self.number(), key, value, 0]).context("inserting a key")?;
+        Ok(())
+    }
+
+    /// All keys and values; those that go meanwhile are left out.
+    pub fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let with_value = |mut key: Vec<u8>| {
             let mut value = vec![0u8; self.info.value_size as usize];
-            let (key, place) = (address(&mut key), address(&mut value));
-            // It may have gone meanwhile.
-            bpf(LOOKUP, [self.number(), key, place, 0]).is_ok() && !value.starts_with(&NOT_FOLLOWED)
+            let (at, place) = (address(&mut key), address(&mut value));
+            let found = bpf(LOOKUP, [self.number(), at, place, 0]).is_ok();
+            found.then_some((key, value))
         };
-        let keys = self.keys()?.into_iter();
-        Ok(keys.filter(|key| is_followed(key.clone())).count())
+        Ok(self.keys()?.into_iter().filter_map(with_value).collect())
+    }
+
+    fn followed(&self) -> Result<usize> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries
+            .filter(|(_, value)| !value.starts_with(&NOT_FOLLOWED))
+            .count())
     }
 
     fn number(&self) -> u64 {

@@ -25,7 +25,7 @@ use crate::{kernel, listening::UNIX_BACKLOG, processes};
 pub struct Figures {
     pub seeded: u64,
     pub accepts: u64,
-    /// Of these, those that no hook saw and that have ended.
+    /// Of these, those that no hook saw.
     pub late_accepts: u64,
     /// Accepted and open, as far as they were seen.
     pub active: u64,

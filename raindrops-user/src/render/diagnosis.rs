@@ -7,7 +7,7 @@ use super::{
     text::Style,
 };
 use crate::{
-    diagnose::{Diagnosis, Severity},
+    diagnose::{Diagnosis, HostSource, Severity},
     escape::printable,
     view::SourceState,
 };
@@ -24,13 +24,10 @@ pub fn text(diagnosis: &Diagnosis, style: Style, out: &mut impl io::Write) -> io
         } else {
             ", as far as can be seen".to_owned()
         };
-        let costs = diagnosis
-            .host
-            .iter()
-            .filter_map(|source| source.detail.get("cost"));
-        let costs: String = costs.map(|cost| format!("; {}", printable(cost))).collect();
-        let costs = if whole { costs } else { String::new() };
-        let line = format!("Nothing is wrong{sources}{costs}.");
+        let remarks = diagnosis.host.iter().flat_map(remarks);
+        let remarks: String = remarks.map(|it| format!("; {}", printable(it))).collect();
+        let remarks = if whole { remarks } else { String::new() };
+        let line = format!("Nothing is wrong{sources}{remarks}.");
         writeln!(out, "{}", wrap(&line, style.width, 2))?;
     }
     for verdict in &diagnosis.verdicts {
@@ -61,10 +58,7 @@ pub fn text(diagnosis: &Diagnosis, style: Style, out: &mut impl io::Write) -> io
         };
         let head = format!("source {}: {state}", printable(&source.source));
         let mut tail = String::new();
-        for more in [source.reason.as_ref(), source.detail.get("cost")]
-            .into_iter()
-            .flatten()
-        {
+        for more in source.reason.iter().chain(remarks(source)) {
             tail.push_str("; ");
             tail.push_str(&printable(more));
         }
@@ -77,6 +71,12 @@ pub fn text(diagnosis: &Diagnosis, style: Style, out: &mut impl io::Write) -> io
         }
     }
     Ok(())
+}
+
+/// What a source that works has to say of itself.
+fn remarks(source: &HostSource) -> impl Iterator<Item = &String> {
+    let details = ["cost", "found_later"].into_iter();
+    details.filter_map(|name| source.detail.get(name))
 }
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub struct CrossCheck {
     drift: Drift,
     due: Monotonic,
     under_way: Option<UnderWay>,
+    /// When the last comparison ended, and what kept it from being made.
+    last: Option<(Monotonic, Option<String>)>,
+    found_later: u64,
 }
 
 /// A counting that has begun.
@@ -64,11 +67,20 @@ impl CrossCheck {
             drift: Drift::default(),
             due: Monotonic(now.0 + FIRST),
             under_way: None,
+            last: None,
+            found_later: 0,
         }
     }
 
-    /// Goes on counting, and marks what differs. `bpf` was taken just now.
-    pub fn step(&mut self, bpf: &mut BpfSnapshot, now: Monotonic) {
+    /// Goes on counting, and marks what differs. `bpf` was taken just now; `found_later`: how many
+    /// events were missed and have been made up for.
+    pub fn step(&mut self, bpf: &mut BpfSnapshot, found_later: u64, now: Monotonic) {
+        if found_later != self.found_later {
+            self.found_later = found_later;
+            if self.drift.differing().next().is_some() {
+                self.due = self.due.min(Monotonic(now.0 + AGAIN));
+            }
+        }
         match self.under_way.take() {
             Some(under_way) => self.go_on(under_way, bpf, now),
             None if now >= self.due => self.begin(bpf, now),
@@ -110,6 +122,7 @@ impl CrossCheck {
             after.retain(|port, _| !under_way.several_paths.contains(port));
             under_way.counting.after = after;
             self.drift.counted(&under_way.counting);
+            self.last = Some((now, None));
             let pause = if self.drift.suspects() {
                 AGAIN.max(under_way.took)
             } else {
@@ -129,7 +142,18 @@ impl CrossCheck {
 
     fn give_up(&mut self, reason: &str, now: Monotonic) {
         log::debug!("cannot compare active connections with the kernel's: {reason}");
+        self.last = Some((now, Some(reason.to_owned())));
         self.due = Monotonic(now.0 + LONGEST);
+    }
+
+    /// When the last comparison was made, or why it was not; `None` before the first.
+    pub fn last(&self, now: Monotonic) -> Option<String> {
+        let (at, failure) = self.last.as_ref()?;
+        let age = now.since(*at).as_secs();
+        Some(match failure {
+            None => format!("{age} s ago"),
+            Some(reason) => format!("failed {age} s ago: {reason}"),
+        })
     }
 
     pub fn gap(&self) -> Option<Gap> {
@@ -151,8 +175,8 @@ impl CrossCheck {
             count,
             hint:
                 "right for transparent proxies and for sockets that connect from a port on which \
-                   another listens; accepts by io_uring and in the kernel are found at the end; \
-                   otherwise report it with the kernel's version"
+                   another listens; events that were missed are found within seconds where the \
+                   connection is known; otherwise report it with the kernel's version"
                     .to_owned(),
         })
     }

@@ -10,6 +10,7 @@ use crate::{
     host::Facts,
     ids::{Monotonic, Pid, StartTicks},
     plan::{self, AcceptHook, Off},
+    reconcile::FoundLater,
     snapshot::{BpfSnapshot, ListenerKey, ProcSnapshot},
     source::{
         bpf::{Bpf, BpfError, Dumps, Host, OpenConnection, object, trim_heap},
@@ -87,6 +88,15 @@ impl Programs {
         match self {
             Self::On(running) => running.bpf.activity(),
             Self::Off(_) => None,
+        }
+    }
+
+    /// See [`Bpf::found_later`].
+    #[must_use]
+    pub fn found_later(&self) -> FoundLater {
+        match self {
+            Self::On(running) => running.bpf.found_later(),
+            Self::Off(_) => FoundLater::default(),
         }
     }
 }
@@ -181,6 +191,7 @@ impl Running {
                     .forget_workers(|pid, started| is_gone(proc, pid, started))?;
             }
         }
+        self.bpf.reconcile(now);
         let mut snapshot = self.bpf.snapshot(dumps.listeners);
         for (key, counts) in &mut snapshot.listeners {
             counts.complete &= !self.uncertain.contains(key);

@@ -9,6 +9,7 @@ use super::{programs::Programs, watched::Watched};
 use crate::{
     ids::Monotonic,
     plan::Off,
+    reconcile::FoundLater,
     render::units::{megabytes, plural},
     snapshot::{BpfSnapshot, ProcSnapshot, QueueSource},
     view::{Gap, Source, SourceState},
@@ -21,7 +22,13 @@ const SLOW_LOOK: Duration = Duration::from_secs(2);
 /// `cargo xtask bench c` with getppid on Linux 6.18: 50 ns (-1 to 78) more than 232.
 const SYSCALL_COST: &str = "its accept hook makes every system call of this host slower, by some 50 ns where it was measured";
 
-pub fn bpf(programs: &Programs, snapshot: Option<&BpfSnapshot>, now: Monotonic) -> Source {
+/// `compared`: when active connections were last compared with the kernel's, or why not.
+pub fn bpf(
+    programs: &Programs,
+    snapshot: Option<&BpfSnapshot>,
+    compared: Option<String>,
+    now: Monotonic,
+) -> Source {
     let running = match programs {
         Programs::Off(off) => return bpf_off(off),
         Programs::On(running) => running,
@@ -35,6 +42,8 @@ pub fn bpf(programs: &Programs, snapshot: Option<&BpfSnapshot>, now: Monotonic) 
     if !hooks.refused.is_empty() {
         detail.insert("refused".to_owned(), hooks.refused.join("; "));
     }
+    detail.extend(compared.map(|compared| ("cross_check".to_owned(), compared)));
+    detail.extend(found_later(programs.found_later()));
     let mut costs = Vec::new();
     if hooks.accept == "syscall" {
         costs.push(SYSCALL_COST.to_owned());
@@ -57,6 +66,30 @@ pub fn bpf(programs: &Programs, snapshot: Option<&BpfSnapshot>, now: Monotonic) 
         grant: None,
         age_ms: snapshot.map(|snapshot| millis(now.since(snapshot.taken))),
     }
+}
+
+/// Events that the programs did not see, in words.
+fn found_later(found: FoundLater) -> Option<(String, String)> {
+    let FoundLater {
+        accepts,
+        half_closes,
+        ends,
+    } = found;
+    let kinds = [
+        (accepts, "accept"),
+        (half_closes, "half-close"),
+        (ends, "end"),
+    ];
+    let kinds = kinds.iter().filter(|(count, _)| *count > 0);
+    let kinds: Vec<_> = kinds.map(|(count, kind)| plural(*count, kind)).collect();
+    let events = plural(found.total(), "event");
+    (!kinds.is_empty()).then(|| {
+        let text = format!(
+            "{events} that the programs did not see, found later: {}",
+            kinds.join(", ")
+        );
+        ("found_later".to_owned(), text)
+    })
 }
 
 pub fn bpf_off(off: &Off) -> Source {

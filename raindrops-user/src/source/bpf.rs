@@ -6,6 +6,7 @@
 mod info;
 mod load;
 mod read;
+mod reconcile;
 mod rows;
 mod seed;
 mod shared;
@@ -32,7 +33,7 @@ use raindrops_ebpf::{
     listener::{AddressKey, ListenerRow, RowRef},
 };
 
-use self::{read::Cached, shared::SharedArray};
+use self::{read::Cached, reconcile::Reconciler, shared::SharedArray};
 use crate::{
     ids::{Monotonic, NetnsId},
     snapshot::{ListenSocket, ListenerKey},
@@ -97,7 +98,7 @@ pub struct Hooks {
     pub accept: &'static str,
     /// How a connection is told its listener: `sk_data_ready` or `address`.
     pub listener: &'static str,
-    /// Better ways to observe accepts that did not load, and why.
+    /// What did not load although it should have, or better ways to observe accepts, and why.
     pub refused: Vec<String>,
     /// Bytes of all maps' memory as the kernel accounts for it.
     pub memory: Option<u64>,
@@ -146,6 +147,10 @@ pub struct Bpf {
     infos: BTreeMap<&'static str, File>,
     /// Bytes of the maps that do not grow with the connections.
     fixed_memory: Option<u64>,
+    /// Bytes of the table of connections while it is empty; `None` where they do not tell that.
+    empty_table: Option<u64>,
+    /// `None` where its programs cannot be run.
+    reconciler: Option<Reconciler>,
     cached: Vec<Option<Box<Cached>>>,
 }
 

@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use raindrops_tests::{
+    io_uring::Ring,
     kernel,
-    life::{Setting, led},
+    life::{Hook, Setting, led},
     listening::{self, client},
     row::Figures,
     skip::{self, Need, can_run},
@@ -76,6 +77,43 @@ fn on_several_paths() -> Result<()> {
         life.shows(&listening, half_closed)?;
         drop(server);
         life.shows(&listening, Figures::closed(1))?;
+        drop(client);
+        Ok(())
+    })
+}
+
+/// Check that a connection of several paths that was accepted by io_uring counts once, and is
+/// followed as a whole from when it is found.
+#[test]
+fn accepted_by_io_uring() -> Result<()> {
+    led(Setting::default(), |life| {
+        let (Some(ring), Some(listening)) = (Ring::new()?, listening()?) else {
+            skip::report("this host cannot: no io_uring, or no MPTCP");
+            return Ok(());
+        };
+        let Some(client) = multipath()? else {
+            return Ok(());
+        };
+        connect(&client, &listening.local_addr()?)?;
+        let client = TcpStream::from(client);
+        let mut server = ring.accept(&listening)?;
+        let is_seen = life.hook == Hook::Fexit;
+        let late = |figures: Figures| Figures {
+            late_accepts: u64::from(!is_seen),
+            incomplete: !is_seen,
+            ..figures
+        };
+        life.shows(&listening, late(Figures::open(1)))?;
+        client.shutdown(Shutdown::Write)?;
+        assert_eq!(server.read(&mut [0])?, 0);
+        let half_closed = Figures {
+            active: 0,
+            half_closed: 1,
+            ..Figures::open(1)
+        };
+        life.shows(&listening, late(half_closed))?;
+        drop(server);
+        life.shows(&listening, late(Figures::closed(1)))?;
         drop(client);
         Ok(())
     })

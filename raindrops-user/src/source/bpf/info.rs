@@ -64,15 +64,23 @@ impl Bpf {
     /// Asks the kernel for its own figures about the programs and their maps.
     pub fn ask_kernel(&mut self) {
         self.look_at_skipped();
-        let connections = self
-            .info(map::CONNECTIONS, |ebpf| {
-                info_of(data_of(ebpf.map(map::CONNECTIONS)?)?.fd())
-            })
-            .and_then(|info| number(info, MEMLOCK));
+        let connections = self.memory_of_connections();
         self.hooks.memory = self
             .fixed_memory
             .zip(connections)
             .map(|(fixed, connections)| fixed + connections);
+    }
+
+    /// Whether no connection is followed; false where the kernel does not tell.
+    pub(super) fn has_no_connections(&mut self) -> bool {
+        self.empty_table.is_some() && self.memory_of_connections() == self.empty_table
+    }
+
+    fn memory_of_connections(&mut self) -> Option<u64> {
+        let info = self.info(map::CONNECTIONS, |ebpf| {
+            info_of(data_of(ebpf.map(map::CONNECTIONS)?)?.fd())
+        });
+        number(info?, MEMLOCK)
     }
 
     /// Looks at how many accepts the kernel has not handed to the programs, because another was

@@ -15,11 +15,13 @@ use raindrops_ebpf::{
     globals::setting,
     miss,
     names::{map, program},
+    overlooked::LOOKS,
 };
 
 use super::{
     Bpf, BpfError, Hooks,
     info::memory_of,
+    reconcile::Reconciler,
     shared::SharedArray,
     sizes::{Host, WORKER_ROWS},
     tracefs,
@@ -105,6 +107,7 @@ impl Bpf {
         let memory = memory.filter(|_| plan.tells_map_memory);
         let connections = ebpf.map(map::CONNECTIONS).and_then(memory_of);
         let fixed_memory = memory.zip(connections).map(|(all, some)| all - some);
+        let grows = plan.tells_map_memory && !plan.preallocate;
         let mut free_rows: Queue<_, u32> = take(&mut ebpf, map::FREE_LISTENER_ROWS)?;
         for slot in 0..host.listener_rows() {
             free_rows
@@ -159,6 +162,8 @@ impl Bpf {
             skipped_arrivals: 0,
             infos: BTreeMap::new(),
             fixed_memory,
+            empty_table: connections.filter(|_| grows),
+            reconciler: None,
             cached: std::iter::repeat_with(|| None)
                 .take(host.listener_rows() as usize)
                 .collect(),
@@ -179,7 +184,13 @@ impl Bpf {
         // Last: a connection whose birth is seen must also be seen accepted. Programs on one
         // tracepoint run in the order in which they were attached.
         raw_tracepoint(&mut self.ebpf, plan.socket_state, STATE_TRACEPOINT)?;
-        self.attach_state_again(&plan.socket_state_again)
+        self.attach_state_again(&plan.socket_state_again)?;
+        let looks = shared(&self.ebpf, map::LOOKS, LOOKS)?;
+        match Reconciler::load(&mut self.ebpf, plan.reconcile, looks) {
+            Ok(reconciler) => self.reconciler = Some(reconciler),
+            Err(error) => self.hooks.refused.push(format!("reconcile: {error}")),
+        }
+        Ok(())
     }
 
     fn attach_state_again(&mut self, hooks: &[StateHook]) -> Result<(), BpfError> {
@@ -261,7 +272,10 @@ fn shared<T: super::shared::Words>(
         .map_err(|source| BpfError::Memory { map: name, source })
 }
 
-fn load_program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, BpfError>
+pub(super) fn load_program<'a, P>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut P, BpfError>
 where
     &'a mut P: TryFrom<&'a mut Program>,
 {
@@ -270,7 +284,7 @@ where
         .ok_or(BpfError::Missing(name))
 }
 
-fn refused<E: std::error::Error>(program: &'static str) -> impl FnOnce(E) -> BpfError {
+pub(super) fn refused<E: std::error::Error>(program: &'static str) -> impl FnOnce(E) -> BpfError {
     move |error| BpfError::Attach {
         program,
         reason: chain(&error),

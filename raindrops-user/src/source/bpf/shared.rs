@@ -14,6 +14,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerRow},
     listener::ListenerRow,
+    overlooked::Look,
 };
 
 const WORD: usize = size_of::<u64>();
@@ -30,6 +31,8 @@ unsafe impl Words for ListenerRow {}
 unsafe impl Words for ListenerCounters {}
 // SAFETY: as above.
 unsafe impl Words for WorkerRow {}
+// SAFETY: as above.
+unsafe impl Words for Look {}
 // SAFETY: one word.
 unsafe impl Words for u64 {}
 
