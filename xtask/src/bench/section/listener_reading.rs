@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     process::{Command, Stdio},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -32,12 +33,14 @@ and without; for `ss`, which has no other form, the whole program, and `true` ne
 of starting one. They do not answer the same question: raindrops' dump has queue, limit and drops of \
 each listener (its daemon reads active connections from memory that it shares with BPF, without a \
 system call); tcp_listener_stats has queue and active connections; ss has queue and limit, with `-p` \
-also processes. Readers take turns. Noise: single readings that were interrupted; medians leave \
+also processes. Readers take turns, so each finds the caches full of what the others read: the kernel walks its whole table of listeners for any of them. *Alone* is raindrops ten times a second with nobody else reading, as its daemon does it. Noise: single readings that were interrupted; medians leave \
 them out.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reader {
     Raindrops,
+    /// Ten times a second, while nobody else reads.
+    Alone,
     RubyNamed,
     RubyAll,
     Ss,
@@ -45,9 +48,12 @@ enum Reader {
     True,
 }
 
+const PAUSE_ALONE: Duration = Duration::from_millis(100);
+
 impl Reader {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Raindrops,
+        Self::Alone,
         Self::RubyNamed,
         Self::RubyAll,
         Self::Ss,
@@ -58,6 +64,7 @@ impl Reader {
     const fn name(self) -> &'static str {
         match self {
             Self::Raindrops => "raindrops, LISTEN dumps",
+            Self::Alone => "raindrops, alone",
             Self::RubyNamed => "tcp_listener_stats, 16 named",
             Self::RubyAll => "tcp_listener_stats, all",
             Self::Ss => "ss -tlnH",
@@ -101,10 +108,12 @@ impl Readers {
         })
     }
 
+    /// Those that take turns.
     fn available(&self) -> Vec<Reader> {
         let has_ss = needs::absent("ss").is_none();
         let is_available = |reader: &Reader| match reader {
             Reader::Raindrops => true,
+            Reader::Alone => false,
             Reader::RubyNamed | Reader::RubyAll => self.ruby.is_some(),
             Reader::Ss | Reader::SsProcesses => has_ss,
             Reader::True => workspace::program("true").is_some(),
@@ -115,7 +124,7 @@ impl Readers {
     /// Microseconds of one reading, which must have found all listeners.
     fn read(&mut self, reader: Reader) -> Result<f64> {
         let asked = match (reader, &mut self.ruby) {
-            (Reader::Raindrops, _) => &mut self.raindrops,
+            (Reader::Raindrops | Reader::Alone, _) => &mut self.raindrops,
             (Reader::RubyNamed, Some([named, _])) => named,
             (Reader::RubyAll, Some([_, all])) => all,
             (Reader::SsProcesses, _) => return whole_program("ss", &["-tlnHp"], LISTENERS),
@@ -173,15 +182,17 @@ pub fn run(setting: &Setting) -> Result<Report> {
         );
     }
     report.tables.push(table);
-    let median = |count: u32| Some(columns.get(&count)?.get(&Reader::Raindrops)?.median());
     let most = counts[counts.len() - 1];
-    if let (Some(none), Some(many)) = (median(0), median(most)) {
-        let what = "reading 16 listeners";
-        report.goals = vec![
-            Goal::at_most(format!("{what}, no connections"), none, 40.0, " µs"),
-            Goal::at_most(format!("{what}, {most} connections"), many, 40.0, " µs"),
-            Goal::at_most("the same, against none, ratio", many / none, 1.2, ""),
-        ];
+    for (reader, how) in [(Reader::Alone, "alone"), (Reader::Raindrops, "in turn")] {
+        let median = |count: u32| Some(columns.get(&count)?.get(&reader)?.median());
+        if let (Some(none), Some(many)) = (median(0), median(most)) {
+            let what = format!("reading 16 listeners, {how}");
+            report.goals.extend([
+                Goal::at_most(format!("{what}, no connections"), none, 40.0, " µs"),
+                Goal::at_most(format!("{what}, {most} connections"), many, 40.0, " µs"),
+                Goal::at_most("the same, against none, ratio", many / none, 1.2, ""),
+            ]);
+        }
     }
     report.notes.push(format!(
         "{rounds} readings by each at each number of connections."
@@ -213,6 +224,14 @@ fn at(setting: &Setting, connections: u32, rounds: u32) -> Result<BTreeMap<Reade
                 let microseconds = readers.read(reader)?;
                 measured.entry(reader).or_default().push(microseconds);
             }
+        }
+        for _ in 0..rounds {
+            thread::sleep(PAUSE_ALONE);
+            let microseconds = readers.read(Reader::Alone)?;
+            measured
+                .entry(Reader::Alone)
+                .or_default()
+                .push(microseconds);
         }
         let samples = measured.into_iter();
         Ok(samples
