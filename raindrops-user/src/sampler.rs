@@ -5,6 +5,7 @@
 
 mod cross_check;
 mod foreign;
+mod ownership;
 mod programs;
 mod queues;
 mod sources;
@@ -23,19 +24,19 @@ use std::{
 pub use self::foreign::ForeignError;
 use self::{
     cross_check::CrossCheck,
+    ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
     unseen::UnseenAccepts,
     watched::Watched,
 };
 use crate::{
     host::Facts,
-    ids::{Inode, Monotonic, Pid},
+    ids::Monotonic,
     plan::{
         self, AcceptHook, Off,
         netns::{NetnsChoice, namespaces},
     },
     publish::Hub,
-    snapshot::{BpfSnapshot, ProcSnapshot},
     source::{
         bpf::Dumps,
         diag::DiagError,
@@ -45,7 +46,7 @@ use crate::{
         Gap, Host, View,
         merge::{Inputs, merge},
         recent::Marks,
-        servers::{Servers, classify},
+        servers::classify,
     },
 };
 
@@ -209,34 +210,9 @@ struct Sampling {
     unseen: UnseenAccepts,
     processes: ProcThread,
     marks: Marks,
-    ownership: Option<Ownership>,
+    ownership: Ownership,
     may_read_others: bool,
     since: SystemTime,
-}
-
-/// Who serves what, and from what that was told: it is told anew only when that has changed.
-struct Evidence {
-    processes: Arc<ProcSnapshot>,
-    listeners: BTreeSet<Inode>,
-    acceptors: BTreeMap<Inode, BTreeSet<Pid>>,
-}
-
-impl Evidence {
-    fn tells_the_same(&self, other: &Self) -> bool {
-        let Self {
-            processes,
-            listeners,
-            acceptors,
-        } = self;
-        (Arc::ptr_eq(processes, &other.processes) || processes.tells_the_same(&other.processes))
-            && *listeners == other.listeners
-            && *acceptors == other.acceptors
-    }
-}
-
-struct Ownership {
-    evidence: Evidence,
-    servers: Servers,
 }
 
 impl Sampling {
@@ -264,7 +240,7 @@ impl Sampling {
             unseen: UnseenAccepts::default(),
             processes,
             marks: Marks::default(),
-            ownership: None,
+            ownership: Ownership::default(),
             may_read_others: facts.capabilities.sys_ptrace,
             since,
         })
@@ -356,7 +332,7 @@ impl Sampling {
                 listeners: inodes,
                 acceptors,
             };
-            self.told_anew(evidence);
+            self.ownership.tell(evidence);
         }
         let now = Monotonic::now();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
@@ -389,25 +365,8 @@ impl Sampling {
             bpf: bpf.as_ref(),
             marks: &self.marks,
             proc: proc.as_deref(),
-            servers: self.ownership.as_ref().map(|ownership| &ownership.servers),
+            servers: self.ownership.servers(),
         })
-    }
-
-    fn told_anew(&mut self, evidence: Evidence) {
-        if self
-            .ownership
-            .as_ref()
-            .is_some_and(|told| told.evidence.tells_the_same(&evidence))
-        {
-            return;
-        }
-        let Evidence {
-            processes,
-            listeners,
-            acceptors,
-        } = &evidence;
-        let servers = classify(processes, listeners, acceptors);
-        self.ownership = Some(Ownership { evidence, servers });
     }
 
     fn not_seeded(&self) -> Option<Gap> {
@@ -431,18 +390,4 @@ fn host(facts: &Facts) -> Host {
         boot_id: facts.boot_id.clone(),
         cpus: facts.cpus,
     }
-}
-
-/// Which processes the programs saw accepting on each listener.
-fn acceptors(bpf: Option<&BpfSnapshot>) -> BTreeMap<Inode, BTreeSet<Pid>> {
-    let mut acceptors: BTreeMap<Inode, BTreeSet<Pid>> = BTreeMap::new();
-    for (key, counts) in bpf.into_iter().flat_map(|bpf| &bpf.workers) {
-        if counts.accepts > 0 {
-            acceptors
-                .entry(key.listener.inode)
-                .or_default()
-                .insert(key.pid);
-        }
-    }
-    acceptors
 }

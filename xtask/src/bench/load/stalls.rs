@@ -62,8 +62,9 @@ impl Stalls {
             })
             .collect::<Result<_>>()?;
         say("READY")?;
-        let began = Instant::now();
+        let mut first = None;
         obey(|stall| {
+            let began = *first.get_or_insert_with(Instant::now);
             let phase = STEP.as_millis() * u128::from(stall) % WALK.as_millis();
             let at = began + EVERY * (stall + 1) + Duration::from_millis(u64::try_from(phase)?);
             thread::sleep(at.saturating_duration_since(Instant::now()));

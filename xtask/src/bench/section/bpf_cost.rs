@@ -210,6 +210,9 @@ fn by_program(measured: &Measured) -> Table {
         .flat_map(|round| round.programs.keys());
     for name in names {
         let of = |round: &Round| round.programs.get(name).copied().unwrap_or_default();
+        if rounds.iter().all(|round| of(round).runs == 0.0) {
+            continue;
+        }
         let net = |round: &Round| of(round).nanoseconds - of(round).runs * round.empty;
         table.row([
             name.clone(),

@@ -131,11 +131,11 @@ fn observe(setting: &Setting, stalls: u16) -> Result<Vec<[Seen; 2]>> {
         "--directory",
         path,
     ];
+    let (mut load, _) = Load::start(&arguments)?;
     let daemons: Vec<Daemon> = MODES
         .iter()
         .map(|mode| Daemon::start(&setting.raindrops, mode.arguments))
         .collect::<Result<_>>()?;
-    let (mut load, _) = Load::start(&arguments)?;
     let truths: Vec<[u32; 2]> = (0..stalls)
         .map(|stall| numbers(&load.ask(&stall.to_string())?))
         .collect::<Result<_>>()?;

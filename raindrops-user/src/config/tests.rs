@@ -1,0 +1,158 @@
+use std::path::{Path, PathBuf};
+
+use super::{AcceptHook, KEYS, NetnsChoice, Options, Settings, Who};
+
+fn parse(text: &str) -> Result<Options, String> {
+    Options::parse(Path::new("r.toml"), text).map_err(|error| error.to_string())
+}
+
+fn who(root: bool, directory: Option<&str>) -> Who {
+    Who {
+        root,
+        runtime_directory: directory.map(Into::into),
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let all = "socket = '/a'\nno_bpf = true\naccept_hook = 'fexit'\nsample_hz = 20\n\
+               max_connections = 1000\nnetns = 'web'\nlog = '/l'\nverbose = true\n";
+    let expected = Options {
+        socket: Some("/a".into()),
+        no_bpf: Some(true),
+        accept_hook: Some(AcceptHook::Fexit),
+        sample_hz: Some(20),
+        max_connections: Some(1000),
+        netns: Some(NetnsChoice::Name("web".to_owned())),
+        log: Some("/l".into()),
+        verbose: Some(true),
+    };
+    assert_eq!(parse(all), Ok(expected));
+    assert_eq!(all.lines().count(), KEYS.len());
+    assert_eq!(parse(""), Ok(Options::default()));
+}
+
+#[test]
+fn a_namespace_is_a_word_or_a_process() {
+    let netns = |text| parse(text).unwrap().netns;
+    assert_eq!(netns("netns = 'all'"), Some(NetnsChoice::All));
+    assert_eq!(netns("netns = 17"), netns("netns = '17'"));
+    assert!(parse("netns = true").is_err());
+}
+
+#[test]
+fn mistakes_are_named() {
+    for (text, message) in [
+        (
+            "sampel_hz = 1",
+            "r.toml: unknown key \"sampel_hz\"; did you mean \"sample_hz\"?",
+        ),
+        (
+            "no-bpf = true",
+            "r.toml: unknown key \"no-bpf\"; did you mean \"no_bpf\"?",
+        ),
+        (
+            "sample_hz = 'x'",
+            "invalid type: string \"x\", expected u32",
+        ),
+        (
+            "accept_hook = 'x'",
+            "unknown variant `x`, expected one of `auto`",
+        ),
+        (
+            "sample_hz =",
+            "r.toml: not a configuration: line 1, column 12: ",
+        ),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.contains(message), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    let error = Options::read("/nonexistent".as_ref())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("/nonexistent: cannot read"), "{error}");
+}
+
+#[test]
+fn only_a_regular_file_is_read_and_not_without_end() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    let directory = tempfile::tempdir().unwrap();
+    let (fifo, large) = (
+        directory.path().join("fifo"),
+        directory.path().join("large"),
+    );
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    std::fs::write(&large, " ".repeat((1 << 20) + 1)).unwrap();
+    for (path, message) in [
+        (fifo.as_path(), "not a regular file"),
+        (directory.path(), "not a regular file"),
+        (Path::new("/dev/zero"), "not a regular file"),
+        (&large, "under 1 MiB"),
+    ] {
+        let error = Options::read(path).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
+    let line = Options {
+        sample_hz: Some(50),
+        ..Options::default()
+    };
+    let file = parse("sample_hz = 20\nlog = '/l'").unwrap();
+    let settings = Settings::decide(line.or(file), &who(true, None)).unwrap();
+    let expected = Settings {
+        socket: "/run/raindrops/raindrops.sock".into(),
+        bpf: true,
+        accept_hook: AcceptHook::Auto,
+        sample_hz: 50,
+        max_connections: 131_072,
+        netns: None,
+        log: Some("/l".into()),
+        verbose: false,
+    };
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn figures_must_be_in_range() {
+    for (text, message) in [
+        ("sample_hz = 0", "sample_hz is 0: it must be from 1 to 100"),
+        (
+            "sample_hz = 101",
+            "sample_hz is 101: it must be from 1 to 100",
+        ),
+        (
+            "max_connections = 0",
+            "max_connections is 0: it must be from 1 to 16777216",
+        ),
+    ] {
+        let error = Settings::decide(parse(text).unwrap(), &who(true, None)).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn sockets_depend_on_who_runs_it() {
+    let host = || PathBuf::from("/run/raindrops/raindrops.sock");
+    let own = PathBuf::from("/run/user/7/raindrops.sock");
+    assert_eq!(who(true, Some("/run/user/0")).known_sockets(), [host()]);
+    let user = who(false, Some("/run/user/7"));
+    assert_eq!(user.own_socket(), Some(own.clone()));
+    assert_eq!(user.known_sockets(), [own, host()]);
+    for nobody in [who(false, None), who(false, Some("run"))] {
+        let error = Settings::decide(Options::default(), &nobody).unwrap_err();
+        assert!(error.to_string().contains("pass --socket PATH"), "{error}");
+        assert_eq!(nobody.known_sockets(), [host()]);
+    }
+}
+
+#[test]
+fn hooks_print_as_they_are_typed() {
+    for name in AcceptHook::NAMES {
+        assert_eq!(name.parse::<AcceptHook>().unwrap().to_string(), name);
+    }
+}

@@ -1,0 +1,106 @@
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Instant,
+};
+
+use super::{CHEAP, Form, Hub, KEEPS_COMING, YOUNG};
+use crate::{render::json::Buckets, view::View};
+
+fn view() -> View {
+    serde_json::from_str(include_str!("../../tests/data/view.json")).unwrap()
+}
+
+#[test]
+fn an_answer_is_rendered_once() {
+    let hub = Hub::new();
+    assert!(hub.latest().is_none());
+    hub.publish(view());
+    let published = hub.latest().unwrap();
+    for form in [
+        Form::Text,
+        Form::View(Buckets::Hidden),
+        Form::View(Buckets::Shown),
+        Form::Listeners(Buckets::Hidden),
+        Form::Listeners(Buckets::Shown),
+        Form::Workers,
+        Form::Diagnosis,
+    ] {
+        let first = published.answer(form);
+        assert!(!first.is_empty(), "{form:?}");
+        assert_eq!(first.as_ptr(), published.answer(form).as_ptr(), "{form:?}");
+    }
+}
+
+#[test]
+fn only_what_is_asked_for_is_rendered_ahead() {
+    let hub = Hub::new();
+    hub.publish(view());
+    let first = hub.latest().unwrap();
+    assert!(first.text.get().is_none() && first.view_json.get().is_none());
+    let _ = first.answer(Form::Text);
+    hub.publish(view());
+    let second = hub.latest().unwrap();
+    assert!(second.text.get().is_some());
+    assert!(second.view_json.get().is_none());
+    // Rendering ahead is not a request: it ends when requests do.
+    hub.asked_forms.change(Form::Text, |request| {
+        request.at = Instant::now().checked_sub(KEEPS_COMING);
+    });
+    hub.publish(view());
+    assert!(hub.latest().unwrap().text.get().is_none());
+}
+
+#[test]
+fn a_dear_form_is_not_rendered_ahead() {
+    let hub = Hub::new();
+    hub.publish(view());
+    let _ = hub.latest().unwrap().answer(Form::Text);
+    hub.asked_forms.took(Form::Text, CHEAP * 2);
+    hub.publish(view());
+    assert!(hub.latest().unwrap().text.get().is_none());
+}
+
+#[tokio::test]
+async fn the_first_reader_after_a_pause_gets_a_view_of_his_own() {
+    let hub = Arc::new(Hub::new());
+    let publisher = {
+        let hub = Arc::clone(&hub);
+        thread::spawn(move || {
+            hub.publish(view());
+            hub.published_by(thread::current());
+            while !hub.takes_request() {
+                thread::park();
+            }
+            let mut newer = view();
+            newer.listeners.clear();
+            hub.publish(newer);
+        })
+    };
+    while hub.publisher.get().is_none() {
+        thread::yield_now();
+    }
+    // Young enough: nobody is asked.
+    hub.freshened().await;
+    assert!(!hub.asked.load(Ordering::Acquire));
+    thread::sleep(YOUNG * 2);
+    hub.freshened().await;
+    assert_eq!(hub.latest().unwrap().view().listeners.len(), 0);
+    publisher.join().unwrap();
+    // He reads now, so views come by themselves.
+    thread::sleep(YOUNG * 2);
+    hub.freshened().await;
+    assert!(!hub.asked.load(Ordering::Acquire));
+}
+
+#[test]
+fn a_reader_keeps_the_view_that_it_took() {
+    let hub = Hub::new();
+    hub.publish(view());
+    let old = hub.latest().unwrap();
+    let mut newer = view();
+    newer.listeners.clear();
+    hub.publish(newer);
+    assert_eq!(old.view().listeners.len(), 7);
+    assert_eq!(hub.latest().unwrap().view().listeners.len(), 0);
+}
