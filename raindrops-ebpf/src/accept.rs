@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use raindrops_ebpf::{
-    connection::{Connection, NO_WORKER, event, seeding},
+    connection::{Connection, event, seeding},
     listener::{AF_INET, AF_INET6, AF_UNIX},
     miss::Miss,
 };
@@ -51,7 +51,7 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
     if path == child {
         Ok(())
     } else {
-        followed_as_a_whole::<E>(path, child)
+        followed_as_a_whole::<E>(path, child, true)
     }
 }
 
@@ -63,7 +63,7 @@ pub fn taken_from_queue<E: EventWord>(child: Sock, listener: Sock) -> Result<(),
     };
     tcp::<E>(child, connection, Some(listener))?;
     match child.began()? {
-        Some(whole) => followed_as_a_whole::<E>(child, whole),
+        Some(whole) => followed_as_a_whole::<E>(child, whole, true),
         None => Ok(()),
     }
 }
@@ -93,14 +93,14 @@ fn tcp<E: EventWord>(
     }
     let listener = Listener::at(connection.listener)?;
     let worker = Worker::current(connection.listener.slot);
+    let counted_for = connection.worker;
     // Before the event word: whoever sees the accept there also needs to know the worker.
     if let Ok(worker) = worker {
         connection.worker = worker;
     }
     let before = E::set(&raw mut connection.events, event::ACCEPTED);
     if before & event::ACCEPTED != 0 {
-        // It was found first, and counted as nobody's.
-        connection.worker = NO_WORKER;
+        connection.worker = counted_for;
         return Ok(());
     }
     if before & event::CLOSED != 0 {

@@ -43,6 +43,7 @@ globals! {
     TASK_GROUP_LEADER = "task_struct.group_leader";
     TASK_START = "task_struct.start_boottime";
     FILES_TABLE = "files_struct.fdt";
+    TABLE_SIZE = "fdtable.max_fds";
     TABLE_FILES = "fdtable.fd";
     UNIX_ADDRESS = "unix_sock.addr";
     UNIX_ADDRESS_LENGTH = "unix_address.len";

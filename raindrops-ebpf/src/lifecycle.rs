@@ -212,9 +212,14 @@ pub fn end<E: EventWord>(
 }
 
 /// An MPTCP connection that was accepted: from now on its own state tells of its end, not that of
-/// the path over which it began. Others may join it, and outlive the first.
+/// the path over which it began. Others may join it, and outlive the first. `is_now`: it is accepted at
+/// this moment.
 #[inline(always)]
-pub fn followed_as_a_whole<E: EventWord>(path: Sock, whole: Sock) -> Result<(), Miss> {
+pub fn followed_as_a_whole<E: EventWord>(
+    path: Sock,
+    whole: Sock,
+    is_now: bool,
+) -> Result<(), Miss> {
     let Some(connection) = CONNECTIONS.get_ptr(path.key()) else {
         return Ok(());
     };
@@ -236,7 +241,7 @@ pub fn followed_as_a_whole<E: EventWord>(path: Sock, whole: Sock) -> Result<(), 
     if now == state::CLOSE_WAIT {
         return half_close::<E>(connection);
     }
-    let result = end::<E>(whole, connection, true);
+    let result = end::<E>(whole, connection, is_now);
     if now == state::CLOSE {
         let _ = CONNECTIONS.remove(whole.key());
     }

@@ -121,15 +121,22 @@ fn state(sock: Sock) -> u32 {
 #[inline(always)]
 fn accepted<E: EventWord>(sock: Sock, connection: &mut Connection) -> Result<bool, Miss> {
     let address = sock.address()?;
-    if !listen::is_known(connection.listener) || listen::has_closed(connection.listener) {
-        connection.listener = listen::row_by_address(&address);
-    }
     // A socket with another port is perhaps another, which has the memory of the one that was
     // accepted here: the end will tell.
-    if port(connection.listener) != address.port {
+    let is_told = listen::is_known(connection.listener);
+    if is_told && port(connection.listener) != address.port {
         return Ok(false);
     }
-    let listener = Listener::at(connection.listener)?;
+    let row = if is_told && !listen::has_closed(connection.listener) {
+        connection.listener
+    } else {
+        listen::row_by_address(&address)
+    };
+    if !listen::is_known(row) {
+        return Ok(false);
+    }
+    let listener = Listener::at(row)?;
+    connection.listener = row;
     let before = E::set(&raw mut connection.events, event::ACCEPTED);
     if before & (event::ACCEPTED | event::CLOSED) != 0 {
         return Ok(false);
@@ -141,7 +148,7 @@ fn accepted<E: EventWord>(sock: Sock, connection: &mut Connection) -> Result<boo
         listener.one_more_active(NO_WORKER);
     }
     if let Some(whole) = sock.began()? {
-        followed_as_a_whole::<E>(sock, whole)?;
+        followed_as_a_whole::<E>(sock, whole, false)?;
     }
     Ok(true)
 }

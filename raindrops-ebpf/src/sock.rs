@@ -344,12 +344,19 @@ impl UnixName {
 pub struct File(Address);
 
 impl File {
-    /// What is behind an open descriptor of the current process.
+    /// What is behind a descriptor of the current process. What a system call seems to have
+    /// returned may have been made up by a process (seccomp's user notification): it must not lead
+    /// outside the table.
     #[inline(always)]
     pub fn of_descriptor(descriptor: i64) -> Result<Self, Miss> {
         let files = Address::of_current_task()?.follow(&g::TASK_FILES);
         let table = Self::present(files)?.follow(&g::FILES_TABLE);
-        let array = Self::present(table)?.follow(&g::TABLE_FILES);
+        let table = Self::present(table)?;
+        let size: u32 = table.read(&g::TABLE_SIZE)?;
+        if descriptor as u64 >= u64::from(size) {
+            return Err(Miss::UnreadableDescriptor);
+        }
+        let array = table.follow(&g::TABLE_FILES);
         let place = Self::present(array)?.plus(descriptor as u64 * size_of::<u64>() as u64);
         let file = place.get().map(|file| NonZeroU64::new(file).map(Address));
         Self::present(file).map(Self)

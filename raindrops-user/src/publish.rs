@@ -6,18 +6,17 @@
 //! nothing.
 
 use std::{
-    future::poll_fn,
     io,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Poll, Waker},
     thread::Thread,
     time::{Duration, Instant},
 };
 
 use hyper::body::Bytes;
+use tokio::sync::Notify;
 
 use crate::{
     diagnose::diagnose,
@@ -221,8 +220,8 @@ pub struct Hub {
     /// Who publishes, and whether it is asked for a view at once.
     publisher: OnceLock<Thread>,
     asked: AtomicBool,
-    /// Those who wait for the next view.
-    waiting: Mutex<Vec<Waker>>,
+    /// Tells those who wait for the next view.
+    replaced: Notify,
 }
 
 impl Hub {
@@ -249,9 +248,7 @@ impl Hub {
             published.rendered(form);
         }
         let previous = lock(&self.latest).replace(published);
-        for waiting in lock(&self.waiting).drain(..) {
-            waiting.wake();
-        }
+        self.replaced.notify_waiters();
         // Freed here, after the locks are released: a large view takes a while.
         drop(previous);
     }
@@ -281,16 +278,15 @@ impl Hub {
         };
         self.asked.store(true, Ordering::Release);
         publisher.unpark();
-        poll_fn(|context| {
-            let mut waiting = lock(&self.waiting);
+        loop {
+            // Before the look: a view that is published in between is not missed.
+            let replaced = self.replaced.notified();
             let now = lock(&self.latest).clone();
             if now.is_none_or(|now| !Arc::ptr_eq(&now, &latest)) {
-                return Poll::Ready(());
+                return;
             }
-            waiting.push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+            replaced.await;
+        }
     }
 }
 

@@ -199,6 +199,7 @@ impl Domain {
 
     fn fold(&mut self, scope: Scope, sample: &QueueSnapshot, wall: SystemTime) {
         let QueueSnapshot {
+            began: _,
             taken,
             source: _,
             interrupted,

@@ -13,13 +13,17 @@ use crate::ids::Monotonic;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for an accept: it is told only when the system call returns, and the process that made
 /// it may have to wait for a processor or for memory until then.
-const PATIENCE_WITH_ACCEPTS: Duration = Duration::from_secs(2);
+pub const PATIENCE_WITH_ACCEPTS: Duration = Duration::from_secs(2);
 /// More connections than this are not suspected at one time.
 const MAX_SUSPECTS: usize = 256;
 
 /// Connections that seem to have missed an event, by the key of their entry.
 #[derive(Clone, Debug, Default)]
-pub struct Suspects(BTreeMap<u64, Suspect>);
+pub struct Suspects {
+    watched: BTreeMap<u64, Suspect>,
+    /// Births of entries that were not what they seemed: they are left to their end.
+    cleared: BTreeMap<u64, u64>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
@@ -39,24 +43,38 @@ impl Suspects {
     /// Takes in what a look has found.
     pub fn looked(&mut self, look: Look, now: Monotonic) {
         if look.overlooked == Overlooked::Nothing as u64 {
-            self.0.remove(&look.key);
+            self.watched.remove(&look.key);
+            self.cleared.remove(&look.key);
+            return;
+        }
+        if self.cleared.get(&look.key) == Some(&look.born_ns)
+            && look.overlooked == Overlooked::Accept as u64
+        {
             return;
         }
         let suspect = Suspect { look, since: now };
-        if let Some(known) = self.0.get_mut(&look.key) {
+        if let Some(known) = self.watched.get_mut(&look.key) {
             if known.look != look {
                 *known = suspect;
             }
-        } else if self.0.len() < MAX_SUSPECTS {
-            self.0.insert(look.key, suspect);
+        } else if self.watched.len() < MAX_SUSPECTS {
+            self.watched.insert(look.key, suspect);
         }
+    }
+
+    /// What was due turned out to be nothing.
+    pub fn clear(&mut self, look: Look) {
+        if self.cleared.len() >= MAX_SUSPECTS {
+            self.cleared.pop_first();
+        }
+        self.cleared.insert(look.key, look.born_ns);
     }
 
     /// Takes out those whose event is to be made up for now.
     pub fn take_due(&mut self, now: Monotonic) -> Vec<Look> {
         let is_due =
             |_: &u64, suspect: &mut Suspect| now.since(suspect.since) >= patience(suspect.look);
-        self.0
+        self.watched
             .extract_if(.., is_due)
             .map(|(_, it)| it.look)
             .collect()
@@ -64,7 +82,7 @@ impl Suspects {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.watched.is_empty()
     }
 }
 

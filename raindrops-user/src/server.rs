@@ -136,8 +136,10 @@ async fn connection(
     let service = service_fn(|request| {
         let hub = Arc::clone(&hub);
         async move {
-            // After a pause. Whoever comes then gets what there is when the sampler is stuck.
-            let _ = time::timeout(FRESHENED, hub.freshened()).await;
+            if route::reads_view(&request) {
+                // After a pause. Whoever comes then gets what there is when the sampler is stuck.
+                let _ = time::timeout(FRESHENED, hub.freshened()).await;
+            }
             let response = route::respond(&request, &hub, limits.stale);
             Ok::<_, std::convert::Infallible>(response)
         }

@@ -32,6 +32,9 @@ pub enum QueueSource {
 /// Listening sockets and their queues: one LISTEN dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSnapshot {
+    /// Before anything was read.
+    pub began: Monotonic,
+    /// When all was read.
     pub taken: Monotonic,
     pub source: QueueSource,
     /// The kernel said that the dump may be inconsistent, also after retries.
@@ -147,8 +150,9 @@ pub struct ListenerCounts {
     pub aborted: u64,
     /// Active connections whose worker is not known.
     pub unattributed: u64,
-    /// Connections that have joined a unix listener's queue.
-    pub unix_arrivals: u64,
+    /// Connections that have joined a unix listener's queue; `None` where the kernel does not tell
+    /// of arrivals.
+    pub unix_arrivals: Option<u64>,
     pub wait: Histogram,
     pub lifetime: Histogram,
     /// Longest queue that an arriving connection has found itself in since the last snapshot;

@@ -37,7 +37,7 @@ fn bpf(accepts: u64, closes: u64) -> BpfSnapshot {
         seeded: 0,
         aborted: 0,
         unattributed: 0,
-        unix_arrivals: 0,
+        unix_arrivals: None,
         wait,
         lifetime,
         longest_queue: None,

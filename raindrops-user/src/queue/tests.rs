@@ -65,6 +65,7 @@ fn snapshot(
     listeners: impl IntoIterator<Item = (ListenerKey, ListenSocket)>,
 ) -> QueueSnapshot {
     QueueSnapshot {
+        began: Monotonic(Duration::from_millis(millis)),
         taken: Monotonic(Duration::from_millis(millis)),
         source: QueueSource::SockDiag,
         interrupted: false,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How often rows are compared with the listeners when no listener came or went.
-const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(900);
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug)]

@@ -75,12 +75,12 @@ impl Seen {
         [&self.tcp, &self.unix].into_iter().flatten()
     }
 
-    /// When all listeners were listed last, by protocol.
+    /// When the last dump began that has all listeners, by protocol.
     #[must_use]
     pub fn listed(&self) -> Listed {
         let at = |snapshot: &Option<QueueSnapshot>| {
             let snapshot = snapshot.as_ref()?;
-            (!snapshot.interrupted).then_some(snapshot.taken)
+            (!snapshot.interrupted).then_some(snapshot.began)
         };
         Listed {
             tcp: at(&self.tcp),

@@ -1,12 +1,14 @@
 //! Unix accepts that no hook saw (io_uring). Pure.
 //!
 //! A connection leaves a unix listener's queue by an accept only, also when its client is gone. So
-//! `arrivals - accepts - queue` grows with each accept that was not seen.
+//! `arrivals - accepts - queue` grows with each accept that was not seen. All three change while
+//! they are read: what is told is how many there must have been.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     ids::Monotonic,
+    reconcile::PATIENCE_WITH_ACCEPTS,
     snapshot::{BpfSnapshot, ListenerKey},
     source::bpf::Dumps,
 };
@@ -17,63 +19,108 @@ pub struct UnseenAccepts(BTreeMap<ListenerKey, Followed>);
 
 #[derive(Clone, Copy, Debug)]
 struct Followed {
-    /// What the difference may have been at most before anything was unseen: connections that were
-    /// in the queue already did not arrive.
+    last: Look,
+    /// What the difference was at most before any accept was unseen: connections that were in the
+    /// queue already did not arrive.
     at_first: i64,
-    /// At the last look: arrivals, and when.
-    arrivals: i64,
-    looked: Monotonic,
-    /// Arrivals before a reading of the queue, less that queue: how many had been accepted.
+    /// Arrivals before a reading of the queue, less that queue: how many had been accepted at least.
     accepted: Option<(i64, Monotonic)>,
     unseen: u64,
 }
 
+/// What the programs had counted at some time.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Monotonic,
+    arrivals: i64,
+    accepts: i64,
+}
+
 /// An accept may have left the queue and be stalled on its way back to the process, where the hook
 /// is.
-const STALL: Duration = Duration::from_secs(1);
+const STALL: Duration = PATIENCE_WITH_ACCEPTS;
 
 impl UnseenAccepts {
-    /// Counts what is found as late accepts. As many as there must have been: arrivals as of before
-    /// the queue was read, accepts as of well after.
+    /// Counts what is found as late accepts.
     pub fn find(&mut self, bpf: &mut BpfSnapshot, dumps: Dumps<'_>) {
-        if !bpf.sees_arrivals {
-            self.0.clear();
-            return;
-        }
         self.0.retain(|key, _| bpf.listeners.contains_key(key));
         for (key, counts) in &mut bpf.listeners {
-            let queue = dumps.listeners.get(key).and_then(|socket| {
-                let read = dumps.listed.get(&key.netns)?.unix?;
-                let queued = socket.queued.filter(|_| counts.tcp_address.is_none())?;
-                Some((i64::from(queued), read))
-            });
-            let Some((queued, read)) = queue else {
+            let Some(arrivals) = counts
+                .unix_arrivals
+                .filter(|_| counts.tcp_address.is_none())
+            else {
                 continue;
             };
-            let arrivals = counts.unix_arrivals.cast_signed();
-            let followed = self.0.entry(*key).or_insert(Followed {
-                at_first: arrivals - queued,
-                arrivals,
-                looked: bpf.taken,
-                accepted: None,
-                unseen: 0,
+            let look = Look {
+                at: bpf.taken,
+                arrivals: arrivals.cast_signed(),
+                accepts: counts.accepts().cast_signed(),
+            };
+            let queue = dumps.listeners.get(key).and_then(|socket| {
+                let began = dumps.listed.get(&key.netns)?.unix?;
+                Some((i64::from(socket.queued?), began))
             });
-            if let Some((accepted, read)) = followed.accepted
-                && bpf.taken.since(read) >= STALL
-            {
-                let seen = counts.accepts().cast_signed();
-                let least = u64::try_from(accepted - followed.at_first - seen).unwrap_or(0);
-                followed.unseen = followed.unseen.max(least);
-                followed.accepted = None;
+            let followed = match self.0.get_mut(key) {
+                // The row was another's, or begins anew.
+                Some(followed) if !followed.last.is_before(look) => {
+                    self.0.remove(key);
+                    None
+                }
+                followed => followed,
+            };
+            match (followed, queue) {
+                (Some(followed), queue) => followed.step(look, queue),
+                (None, Some((queued, _))) => {
+                    self.0.insert(*key, Followed::new(look, queued));
+                }
+                (None, None) => {}
             }
-            if followed.accepted.is_none() && read > followed.looked {
-                followed.accepted = Some((followed.arrivals - queued, read));
-            }
-            followed.arrivals = arrivals;
-            followed.looked = bpf.taken;
-            counts.late_accepts += followed.unseen;
-            counts.changes = counts.changes.wrapping_add(followed.unseen);
+            let unseen = self.0.get(key).map_or(0, |followed| followed.unseen);
+            counts.late_accepts += unseen;
+            counts.changes = counts.changes.wrapping_add(unseen);
         }
+    }
+}
+
+impl Look {
+    fn is_before(self, later: Self) -> bool {
+        self.arrivals <= later.arrivals && self.accepts <= later.accepts
+    }
+}
+
+impl Followed {
+    fn new(look: Look, queued: i64) -> Self {
+        Self {
+            last: look,
+            at_first: look.arrivals - queued,
+            accepted: None,
+            unseen: 0,
+        }
+    }
+
+    /// `queue`: its length, and when it began to be read.
+    fn step(&mut self, look: Look, queue: Option<(i64, Monotonic)>) {
+        if let Some((accepted, at)) = self.accepted
+            && look.at.since(at) >= STALL
+        {
+            let least = u64::try_from(accepted - self.at_first - look.accepts).unwrap_or(0);
+            self.unseen = self.unseen.max(least);
+            self.accepted = None;
+        }
+        // Read between the two looks.
+        if let Some((queued, began)) = queue
+            && began > self.last.at
+        {
+            let most = look.arrivals - queued - self.last.accepts;
+            if most < self.at_first {
+                self.at_first = most;
+                self.accepted = None;
+            }
+            if self.accepted.is_none() {
+                self.accepted = Some((self.last.arrivals - queued, look.at));
+            }
+        }
+        self.last = look;
     }
 }
 

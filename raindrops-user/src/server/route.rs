@@ -41,6 +41,13 @@ enum Route<'a> {
     Nowhere,
 }
 
+/// Whether the answer is made of the latest view.
+pub fn reads_view<B>(request: &Request<B>) -> bool {
+    let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
+    let route = route(request.uri().path(), request.uri().query());
+    is_read && !matches!(route, Ok(Route::Nowhere) | Err(_))
+}
+
 pub fn respond<B>(request: &Request<B>, hub: &Hub, stale: Duration) -> Answer {
     let route = match route(request.uri().path(), request.uri().query()) {
         Ok(Route::Nowhere) => return nowhere(request.uri().path()),

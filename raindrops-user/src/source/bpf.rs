@@ -140,6 +140,8 @@ pub struct Bpf {
     read_at: BTreeMap<NetnsId, Monotonic>,
     /// Inodes of listeners for which there was no row.
     rowless: BTreeSet<u64>,
+    /// Rows whose listener a dump lacked: when that began. The kernel skips one now and then.
+    missing: BTreeMap<u32, Option<Monotonic>>,
     accept_programs: Vec<&'static str>,
     skipped_accepts: u64,
     skipped_arrivals: u64,
@@ -173,7 +175,7 @@ pub struct Dumps<'a> {
     pub listed: &'a BTreeMap<NetnsId, Listed>,
 }
 
-/// When the dump of each protocol was taken; `None` when it may lack some.
+/// When the dump of each protocol began; `None` when it may lack some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     pub tcp: Option<Monotonic>,

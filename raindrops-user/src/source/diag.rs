@@ -89,6 +89,7 @@ impl Diag {
     /// Listening TCP sockets. The cost does not depend on the number of connections.
     pub fn tcp_listeners(&mut self) -> Result<QueueSnapshot, DiagError> {
         let netns = self.netns;
+        let began = Monotonic::now();
         let (listeners, completeness) = self.retried(|diag| {
             let mut listeners = BTreeMap::new();
             let completeness = diag.dump_tcp_listeners(|payload| {
@@ -100,6 +101,7 @@ impl Diag {
             Ok((listeners, completeness))
         })?;
         Ok(QueueSnapshot {
+            began,
             taken: Monotonic::now(),
             source: QueueSource::SockDiag,
             interrupted: !completeness.is_complete(),
@@ -131,6 +133,7 @@ impl Diag {
     /// Listening unix sockets, and how many accepted sockets each has. Walks every unix socket of
     /// the namespace.
     pub fn unix_sockets(&mut self) -> Result<(QueueSnapshot, UnixActiveSnapshot), DiagError> {
+        let began = Monotonic::now();
         let (tally, completeness) = self.retried(|diag| {
             let mut tally = Tally::default();
             let completeness = diag.dump(
@@ -148,6 +151,7 @@ impl Diag {
         let (listeners, active) = tally.finish(self.netns);
         let taken = Monotonic::now();
         let queues = QueueSnapshot {
+            began,
             taken,
             source: QueueSource::SockDiag,
             interrupted: !completeness.is_complete(),

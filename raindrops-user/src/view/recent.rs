@@ -130,7 +130,7 @@ mod tests {
             seeded: 0,
             aborted: 0,
             unattributed: 0,
-            unix_arrivals: 0,
+            unix_arrivals: None,
             wait,
             lifetime: Histogram::EMPTY,
             longest_queue: None,

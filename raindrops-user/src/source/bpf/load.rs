@@ -157,6 +157,7 @@ impl Bpf {
             late: BTreeSet::new(),
             read_at: BTreeMap::new(),
             rowless: BTreeSet::new(),
+            missing: BTreeMap::new(),
             accept_programs: Vec::new(),
             skipped_accepts: 0,
             skipped_arrivals: 0,

@@ -144,6 +144,7 @@ impl Bpf {
     /// One row's counts, summed over the shards.
     pub(super) fn counts(&mut self, slot: u32) -> ListenerCounts {
         let complete = self.seeding_complete && !self.late.contains(&slot);
+        let sees_arrivals = self.hooks.sees_arrivals();
         let sums = self.sums(slot as usize);
         ListenerCounts {
             tcp_address: None,
@@ -155,7 +156,7 @@ impl Bpf {
             seeded: sums.seeded,
             aborted: sums.aborted,
             unattributed: gauge(sums.unattributed),
-            unix_arrivals: sums.unix_arrivals,
+            unix_arrivals: sees_arrivals.then_some(sums.unix_arrivals),
             wait: sums.wait,
             lifetime: sums.lifetime,
             longest_queue: None,
@@ -311,7 +312,10 @@ fn merge_into(
     counts.seeded += more.seeded;
     counts.aborted += more.aborted;
     counts.unattributed += more.unattributed;
-    counts.unix_arrivals += more.unix_arrivals;
+    counts.unix_arrivals = counts
+        .unix_arrivals
+        .zip(more.unix_arrivals)
+        .map(|(one, other)| one + other);
     counts.longest_queue = match (counts.longest_queue, more.longest_queue) {
         (Some(one), Some(other)) if other.length > one.length => Some(other),
         (one, other) => one.or(other),

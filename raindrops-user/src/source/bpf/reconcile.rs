@@ -33,7 +33,10 @@ use crate::{
 
 /// Entries that are looked at in one step.
 const STEP: usize = 1024;
-const INTERVAL: Duration = Duration::from_secs(1);
+/// A little less than the time between two views while nobody reads: steps come with views.
+const INTERVAL: Duration = Duration::from_millis(900);
+/// Steps that may fail in a row.
+const FAILURES: u32 = 3;
 
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 
@@ -47,15 +50,17 @@ pub(super) struct Reconciler {
     last: Vec<u64>,
     suspects: Suspects,
     found: FoundLater,
+    /// In a row.
+    failures: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum StepError {
-    #[error("cannot read the keys of the table of connections: {0}")]
+    #[error("cannot read the keys of the table of connections")]
     Keys(#[source] io::Error),
     #[error(transparent)]
     Bpf(#[from] BpfError),
-    #[error("cannot run the program {0}: {1}")]
+    #[error("cannot run the program {0}")]
     Run(&'static str, #[source] ProgramError),
 }
 
@@ -77,6 +82,7 @@ impl Reconciler {
             last: Vec::new(),
             suspects: Suspects::default(),
             found: FoundLater::default(),
+            failures: 0,
         })
     }
 
@@ -85,7 +91,11 @@ impl Reconciler {
         for look in self.suspects.take_due(now) {
             self.looks.write(0, &look);
             run(ebpf, self.program, 0)?;
-            self.found.count(self.looks.read(0));
+            let made_up_for = self.looks.read(0);
+            if made_up_for.overlooked != look.overlooked {
+                self.suspects.clear(look);
+            }
+            self.found.count(made_up_for);
         }
         if is_empty {
             self.last.clear();
@@ -106,19 +116,23 @@ impl Reconciler {
 }
 
 impl Bpf {
-    /// Once a second, looks at some of the connections, and makes up for events of theirs that the
+    /// About once a second, looks at some of the connections, and makes up for events of theirs that the
     /// programs did not see.
     pub fn reconcile(&mut self, now: Monotonic) {
-        let is_due = |it: &Reconciler| now.since(it.stepped) >= INTERVAL;
+        let is_due = |it: &Reconciler| now.since(it.stepped) >= INTERVAL && it.failures < FAILURES;
         let is_empty = self.reconciler.as_ref().is_some_and(is_due) && self.has_no_connections();
         let Some(reconciler) = self.reconciler.as_mut().filter(|it| is_due(it)) else {
             return;
         };
-        if let Err(error) = reconciler.step(&self.ebpf, is_empty, now) {
+        let Err(error) = reconciler.step(&self.ebpf, is_empty, now) else {
+            reconciler.failures = 0;
+            return;
+        };
+        reconciler.failures += 1;
+        if reconciler.failures == FAILURES {
             let reason = with_causes(&error);
             log::error!("events that are missed will not be found later: {reason}");
             self.hooks.refused.push(format!("reconcile: {reason}"));
-            self.reconciler = None;
         }
     }
 

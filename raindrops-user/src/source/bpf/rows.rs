@@ -113,7 +113,10 @@ impl Bpf {
         let inode = key.inode.0;
         let address_key = address_key(key, address);
         let row = match self.listeners.get(&inode, 0) {
-            Ok(Wire(row)) => row,
+            Ok(Wire(row)) => {
+                self.revive(row, inode);
+                row
+            }
             Err(_) => {
                 let Ok(slot) = self.free_rows.pop(0) else {
                     if self.rowless.insert(inode) {
@@ -152,6 +155,21 @@ impl Bpf {
         Ok(Some(row))
     }
 
+    /// A unix listener that two dumps lacked is there after all.
+    fn revive(&self, row: RowRef, inode: u64) {
+        let there = self.rows.read(row.slot as usize);
+        if there.state == row_state::CLOSED
+            && there.address.family == AF_UNIX
+            && (there.inode, there.generation) == (inode, row.generation)
+        {
+            let listening = ListenerRow {
+                state: row_state::LISTENING,
+                ..there
+            };
+            self.rows.write(row.slot as usize, &listening);
+        }
+    }
+
     /// Frees the rows of listeners that are gone, when nothing refers to them any more.
     fn retire(
         &mut self,
@@ -182,7 +200,16 @@ impl Bpf {
                         .listeners
                         .values()
                         .any(|socket| names(description, &socket.address));
-            if is_judged && !is_there {
+            if !is_judged || is_there {
+                self.missing.remove(slot);
+                continue;
+            }
+            let dump = dumps.listed.get(&key.netns).and_then(|listed| {
+                let is_unix = description.address.family == AF_UNIX;
+                if is_unix { listed.unix } else { listed.tcp }
+            });
+            let first = *self.missing.entry(*slot).or_insert(dump);
+            if dump.is_none() || dump > first {
                 // Its end was not seen by the programs: nothing tells them of a unix listener's.
                 let closed = ListenerRow {
                     state: row_state::CLOSED,
@@ -190,6 +217,7 @@ impl Bpf {
                 };
                 self.rows.write(*slot as usize, &closed);
                 self.known.insert(*slot, now);
+                self.missing.remove(slot);
             }
         }
         Ok(())

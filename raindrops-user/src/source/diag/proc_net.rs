@@ -27,6 +27,7 @@ const MAX_SIZE: usize = 16 * 1024 * 1024;
 /// Listening TCP sockets of the calling thread's namespace, which is `netns`, from
 /// `thread-self/net/tcp` and `tcp6` under `proc`.
 pub fn tcp_listeners(proc: &Path, netns: NetnsId) -> Result<QueueSnapshot, DiagError> {
+    let began = Monotonic::now();
     let v4 = read(
         &proc.join("thread-self/net/tcp"),
         MAX_SIZE,
@@ -51,6 +52,7 @@ pub fn tcp_listeners(proc: &Path, netns: NetnsId) -> Result<QueueSnapshot, DiagE
         }
     }
     Ok(QueueSnapshot {
+        began,
         taken: Monotonic::now(),
         source: QueueSource::ProcNet,
         interrupted: v4.cut || v6.cut,
@@ -64,10 +66,12 @@ pub fn unix_sockets(
     proc: &Path,
     netns: NetnsId,
 ) -> Result<(QueueSnapshot, UnixActiveSnapshot), DiagError> {
+    let began = Monotonic::now();
     let contents = read(&proc.join("thread-self/net/unix"), MAX_SIZE, |_| false)?;
     let (listeners, active) = unix::parse(&contents.bytes, netns);
     let taken = Monotonic::now();
     let queues = QueueSnapshot {
+        began,
         taken,
         source: QueueSource::ProcNet,
         interrupted: contents.cut,

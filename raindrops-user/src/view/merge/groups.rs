@@ -101,7 +101,7 @@ fn group_connections(members: &[&Row<'_>]) -> Option<Connections> {
         seeded: total(|counts| counts.seeded),
         aborted: total(|counts| counts.aborted),
         unattributed: total(|counts| counts.unattributed),
-        unix_arrivals: total(|counts| counts.unix_arrivals),
+        unix_arrivals: None,
         wait: sum(counts.iter().map(|counts| &counts.wait)),
         lifetime: sum(counts.iter().map(|counts| &counts.lifetime)),
         // Which member a connection belongs to does not matter to their sum.

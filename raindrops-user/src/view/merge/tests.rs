@@ -62,7 +62,7 @@ fn counts(accepts: u64, closes: u64, unattributed: u64) -> ListenerCounts {
         seeded: 0,
         aborted: 0,
         unattributed,
-        unix_arrivals: 0,
+        unix_arrivals: None,
         wait,
         lifetime,
         longest_queue: None,
@@ -109,6 +109,7 @@ fn seen() -> Seen {
         (key, counts)
     };
     let snapshot = |listeners| QueueSnapshot {
+        began: AT,
         taken: AT,
         source: QueueSource::SockDiag,
         interrupted: false,
@@ -238,6 +239,7 @@ fn one_address_in_two_namespaces_is_two_listeners() {
         inode: Inode(9),
     };
     let tcp = QueueSnapshot {
+        began: Monotonic(AT.0 - SECOND),
         taken: Monotonic(AT.0 - SECOND),
         source: QueueSource::SockDiag,
         interrupted: false,
