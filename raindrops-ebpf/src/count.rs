@@ -66,7 +66,7 @@ impl Listener {
         self.changed();
     }
 
-    /// An accept that no hook saw, found out at the connection's end.
+    /// An accept that no hook saw, found out later.
     #[inline(always)]
     pub fn accepted_unseen(self) {
         // SAFETY: `self.0` points to a whole map value.

@@ -14,7 +14,7 @@ use crate::{histogram::Histogram, listener::Slot, peak};
 pub struct ListenerCounters {
     /// Changes whenever anything else here does: tells a reader whether to look at the rest.
     pub changes: u64,
-    /// Accepts found out at the connection's end, because no hook saw them.
+    /// Accepts that no hook saw, found out later, at the connection's end at the latest.
     pub late_accepts: u64,
     /// Accepts of connections whose time in the queue is not known.
     pub wait_unknown: u64,

@@ -13,7 +13,7 @@ const RULES: [(&str, &[&str]); 7] = [
     ("netlink_packet_core", &["source/diag"]),
     ("netlink_packet_sock_diag", &["source/diag"]),
     ("netlink_sys", &["source/diag"]),
-    ("tokio", &["cli", "daemon", "server"]),
+    ("tokio", &["cli", "daemon", "publish", "server"]),
     ("anyhow", &["cli", "main"]),
 ];
 
