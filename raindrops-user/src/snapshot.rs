@@ -187,6 +187,27 @@ impl BpfSnapshot {
 }
 
 impl ListenerCounts {
+    /// A listener of which everything is known, and to which nothing has happened.
+    #[cfg(test)]
+    pub const UNTOUCHED: Self = Self {
+        tcp_address: None,
+        changes: 0,
+        late_accepts: 0,
+        wait_unknown: 0,
+        lifetime_unknown: 0,
+        half_closed: 0,
+        seeded: 0,
+        aborted: 0,
+        unattributed: 0,
+        unix_arrivals: None,
+        wait: Histogram::EMPTY,
+        lifetime: Histogram::EMPTY,
+        longest_queue: None,
+        complete: true,
+        seeding_complete: true,
+        attributed: true,
+    };
+
     #[must_use]
     pub fn accepts(&self) -> u64 {
         count(&self.wait) + self.late_accepts + self.wait_unknown

@@ -28,22 +28,10 @@ fn bpf(accepts: u64, closes: u64) -> BpfSnapshot {
     let mut lifetime = Histogram::EMPTY;
     lifetime.buckets[9] = closes;
     let counts = ListenerCounts {
-        tcp_address: None,
         changes: accepts + closes,
-        late_accepts: 0,
-        wait_unknown: 0,
-        lifetime_unknown: 0,
-        half_closed: 0,
-        seeded: 0,
-        aborted: 0,
-        unattributed: 0,
-        unix_arrivals: None,
         wait,
         lifetime,
-        longest_queue: None,
-        complete: true,
-        seeding_complete: true,
-        attributed: true,
+        ..ListenerCounts::UNTOUCHED
     };
     BpfSnapshot {
         taken: Monotonic(Duration::ZERO),

@@ -121,22 +121,8 @@ mod tests {
         let mut wait = Histogram::EMPTY;
         wait.buckets[30] = accepts;
         let counts = ListenerCounts {
-            tcp_address: None,
-            changes: 0,
-            late_accepts: 0,
-            wait_unknown: 0,
-            lifetime_unknown: 0,
-            half_closed: 0,
-            seeded: 0,
-            aborted: 0,
-            unattributed: 0,
-            unix_arrivals: None,
             wait,
-            lifetime: Histogram::EMPTY,
-            longest_queue: None,
-            complete: true,
-            seeding_complete: true,
-            attributed: true,
+            ..ListenerCounts::UNTOUCHED
         };
         BpfSnapshot {
             taken: Monotonic(Duration::from_secs_f64(seconds)),

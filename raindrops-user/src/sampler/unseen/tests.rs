@@ -59,22 +59,10 @@ impl Look {
         let mut wait = Histogram::EMPTY;
         wait.buckets[9] = self.accepts;
         let counts = ListenerCounts {
-            tcp_address: None,
             changes: self.arrivals + self.accepts,
-            late_accepts: 0,
-            wait_unknown: 0,
-            lifetime_unknown: 0,
-            half_closed: 0,
-            seeded: 0,
-            aborted: 0,
-            unattributed: 0,
             unix_arrivals: Some(self.arrivals),
             wait,
-            lifetime: Histogram::EMPTY,
-            longest_queue: None,
-            complete: true,
-            seeding_complete: true,
-            attributed: true,
+            ..ListenerCounts::UNTOUCHED
         };
         let bpf = BpfSnapshot {
             taken,

@@ -53,22 +53,10 @@ fn counts(accepts: u64, closes: u64, unattributed: u64) -> ListenerCounts {
     let mut lifetime = Histogram::EMPTY;
     lifetime.buckets[40] = closes;
     ListenerCounts {
-        tcp_address: None,
-        changes: 0,
-        late_accepts: 0,
-        wait_unknown: 0,
-        lifetime_unknown: 0,
-        half_closed: 0,
-        seeded: 0,
-        aborted: 0,
         unattributed,
-        unix_arrivals: None,
         wait,
         lifetime,
-        longest_queue: None,
-        complete: true,
-        seeding_complete: true,
-        attributed: true,
+        ..ListenerCounts::UNTOUCHED
     }
 }
 
