@@ -298,6 +298,7 @@ impl Bpf {
         }
         self.known.remove(&row.slot);
         self.late.remove(&row.slot);
+        self.missing.remove(&row.slot);
         self.free_rows
             .push(row.slot, 0)
             .map_err(BpfError::map(map::FREE_LISTENER_ROWS))?;
