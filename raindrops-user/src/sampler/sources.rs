@@ -20,7 +20,7 @@ const SLOW_LOOK: Duration = Duration::from_secs(2);
 
 /// Any program on a system call's tracepoint slows down all system calls of the host. Measured by
 /// `cargo xtask bench c` with getppid on Linux 6.18: 50 ns (-1 to 78) more than 232.
-const SYSCALL_COST: &str = "its accept hook makes every system call of this host slower, by some 50 ns where it was measured";
+const SYSCALL_COST: &str = "its accept hook makes every system call of this host slower, by 30 to 50 ns where it was measured";
 
 /// `compared`: when active connections were last compared with the kernel's, or why not.
 pub fn bpf(
