@@ -19,7 +19,8 @@ use crate::{
 const SLOW_LOOK: Duration = Duration::from_secs(2);
 
 /// Any program on a system call's tracepoint slows down all system calls of the host. Measured by
-/// `cargo xtask bench c` with getppid on Linux 6.18: 50 ns (-1 to 78) more than 232.
+/// `cargo xtask bench c` with getppid on Linux 6.18: 33 ns (29 to 36) more than 113 in one run, 50 (-1
+/// to 78) more than 232 in another.
 const SYSCALL_COST: &str = "its accept hook makes every system call of this host slower, by 30 to 50 ns where it was measured";
 
 /// `compared`: when active connections were last compared with the kernel's, or why not.
