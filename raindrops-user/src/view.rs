@@ -6,6 +6,7 @@
 pub mod durations;
 pub mod merge;
 mod netns;
+pub mod puma;
 pub mod recent;
 pub mod servers;
 
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use self::puma::Puma;
 use crate::fact::Fact;
 
 /// Name and version of the shape.
@@ -93,6 +95,11 @@ pub struct Listener {
     pub queue: Queue,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Turns>,
+    /// How unevenly its accepts are spread; absent while there are too few to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew: Option<Skew>,
     pub recent: Recent,
 }
 
@@ -231,6 +238,8 @@ pub struct Recent {
     pub peak: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<RecentDurations>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<RecentDurations>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +260,77 @@ pub struct Group {
     pub queue: Queue,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Turns>,
+}
+
+/// What is done with the accepted connections of one listener. A turn goes from the first read of
+/// fresh data to the end of its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Turns {
+    /// The client's data is there and no thread works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+    /// Begun, and the server waits for the rest of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<u64>,
+    /// Read and not yet answered: the application works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calling: Option<u64>,
+    /// Between the first write of an answer and its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writing: Option<u64>,
+    /// Part of `writing`: the client does not take what is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<u64>,
+    /// Open connections in none of these: keep-alive between turns, or nothing sent yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<u64>,
+    /// Turns begun since `since`.
+    pub total: u64,
+    /// Turns that ended without an answer.
+    pub unanswered: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// From the later of data and accept to the first read.
+    pub read_wait: Durations,
+    /// From the first read to the first write.
+    pub answer: Durations,
+    /// From the first write to the last.
+    pub write: Durations,
+    /// Age of the oldest turn now; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_us: Option<u64>,
+    /// All open connections are looked at: none is older than the daemon and still unread.
+    pub complete: bool,
+    pub write_end: WriteEnd,
+    /// Age of the gauges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    pub source: String,
+}
+
+/// How the end of an answer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteEnd {
+    /// By what the server does next.
+    Seen,
+    /// Only by the next read or the close: `writing` includes idle keep-alive connections.
+    NextRead,
+}
+
+/// How unevenly accepts are spread over workers: 0 evenly, 1 all by one of them.
+/// `(largest share - 1/n) / (1 - 1/n)` for n workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Skew {
+    pub ratio: f64,
+    /// Accepts that it was taken of, by how many workers, in how long.
+    pub accepts: u64,
+    pub workers: u32,
+    pub over_ms: u64,
+    /// Who had the largest share.
+    pub pid: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -287,6 +367,82 @@ pub struct Worker {
     pub listeners: Vec<WorkerListener>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<WorkerWait>,
+    /// How it works, as learnt from which threads read and answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// Threads that have answered and are in a turn now; absent for event loops, and while not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_busy: Option<u32>,
+    /// Living threads that have answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_seen: Option<u32>,
+    /// Connections that it has accepted and not closed, on all its listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<WorkerTurns>,
+    /// Open descriptors, and how many it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fds: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd_limit: Option<u64>,
+    /// A thread that sits in one place; absent where none is seen to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<Stalled>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// The thread that reads is the one that answers.
+    Direct,
+    /// A thread reads for a pool that answers.
+    Handoff,
+    /// A thread that answers waits for events of many connections.
+    Loop,
+    /// Not known yet.
+    Learning,
+}
+
+/// A worker's turns on all its listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerTurns {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calling: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writing: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<u64>,
+    pub total: u64,
+    pub answer: WorkerWait,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_us: Option<u64>,
+    /// Who is at the oldest turn: the thread that read it, or that writes its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_thread: Option<u32>,
+}
+
+/// A thread of a worker that is stopped (T) or cannot be interrupted (D).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    pub thread: u32,
+    pub thread_name: String,
+    /// State letter of `/proc/PID/task/TID/stat`.
+    pub state: String,
+    /// How long every look has found it so.
+    pub for_ms: u64,
+    /// The system call that it is in, where it may be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<String>,
+    /// The kernel function that it waits in, where it may be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wchan: Option<String>,
 }
 
 /// A worker's part of one listener.
@@ -317,6 +473,27 @@ pub struct Server {
     pub master: Option<u32>,
     pub title: String,
     pub workers: Vec<u32>,
+    /// [`Skew`] over all its listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew: Option<f64>,
+    /// Accepts that `skew` was taken of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew_accepts: Option<u64>,
+    /// Workers that ended lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exits: Option<Exits>,
+    /// What puma says or seems to do; `null` for other servers.
+    #[serde(default, skip_serializing_if = "Fact::is_unknown")]
+    pub puma: Fact<Puma>,
+}
+
+/// Workers of a server that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exits {
+    pub count: u32,
+    pub over_ms: u64,
+    /// How long they had lived, in the middle.
+    pub median_life_ms: u64,
 }
 
 /// A number that is missing or cannot be trusted, and what to do.

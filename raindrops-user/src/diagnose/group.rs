@@ -118,6 +118,7 @@ mod tests {
             members: view.listeners.iter().map(|it| it.id.clone()).collect(),
             queue,
             connections: None,
+            turns: None,
         }];
         view
     }

@@ -240,6 +240,8 @@ fn listener(inputs: &Inputs<'_>, row: &Row<'_>, id: String, group: Option<String
         holders: owners.and_then(|owners| owners.holders.as_ref()).map(pids),
         queue: queue(inputs, row, history),
         connections: connections(inputs, row),
+        turns: None,
+        skew: None,
         recent: recently(inputs, row, history),
     }
 }
@@ -318,6 +320,7 @@ fn recently(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) 
         overflows_over_ms: millis(watched),
         peak: history.and_then(|history| history.recent_peak),
         wait: change.map(|change| recent(&change.wait)),
+        answer: None,
     }
 }
 

@@ -152,6 +152,10 @@ pub fn classify(
                 master: is_master.then_some(leader.0),
                 title: title(leader),
                 workers: Vec::new(),
+                skew: None,
+                skew_accepts: None,
+                exits: None,
+                puma: Fact::Unknown,
             }
         });
         if place.role.accepts() {

@@ -34,6 +34,7 @@ pub(super) fn groups(
             members: members.iter().map(|row| ids[&row.key].clone()).collect(),
             queue: group_queue(inputs, &members),
             connections: group_connections(&members),
+            turns: None,
         })
         .collect()
 }

@@ -114,6 +114,14 @@ fn worker(
                     .unwrap_or(0),
             ),
         }),
+        class: None,
+        threads_busy: None,
+        threads_seen: None,
+        clients: None,
+        turns: None,
+        fds: None,
+        fd_limit: None,
+        stalled: None,
     }
 }
 

@@ -1,0 +1,60 @@
+//! What is known of a puma server's own figures: from its control server, else estimated from what
+//! the kernel shows.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Puma {
+    pub source: PumaSource,
+    /// Age of what the control server said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Restart generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted_workers: Option<u64>,
+    /// Workers of an earlier phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_workers: Option<u64>,
+    pub workers: Vec<PumaWorker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PumaSource {
+    /// Puma's control server said so.
+    Control,
+    /// From its threads and connections.
+    Estimate,
+}
+
+/// One process of a cluster, or the only one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PumaWorker {
+    pub pid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted: Option<bool>,
+    /// When it last reported to its master, as puma writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkin: Option<String>,
+    /// Requests read and waiting for a thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<u64>,
+    /// Threads of the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_threads: Option<u64>,
+    /// Requests that could be taken at once; an estimate counts only threads that exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_capacity: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_threads: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_count: Option<u64>,
+}
