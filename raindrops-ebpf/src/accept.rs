@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use raindrops_ebpf::{
     connection::{Connection, event, seeding},
     listener::{AF_INET, AF_INET6, AF_UNIX},
@@ -17,6 +17,7 @@ use crate::{
     maps::{CONNECTIONS, QUEUED_UNIX},
     seed,
     sock::{File, IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
+    turn,
 };
 
 /// By file descriptor, in the process that called `accept()`.
@@ -109,6 +110,12 @@ fn tcp<E: EventWord>(
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     let wait = since_established(connection, now);
+    connection.turn.accepted_ns = now;
+    // A read by this process is this worker's, unless another process has read already.
+    if connection.turn.process == 0 {
+        connection.turn.process = current_process();
+        connection.turn.worker = connection.worker;
+    }
     listener.accepted(wait);
     if before & event::HALF_CLOSED != 0 {
         listener.half_closed();
@@ -169,8 +176,30 @@ pub fn unix(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
         }
     }
     Listener::at(row)?.accepted(wait);
-    if let Some(worker) = Worker::at(Worker::current(row.slot)?) {
+    let worker = Worker::current(row.slot);
+    if turn::are_followed() {
+        let mut connection = Connection::born(0);
+        connection.events = event::ACCEPTED | event::UNIX;
+        connection.established_ns = wait.map_or(0, |wait| now.saturating_sub(wait.get()));
+        connection.listener = row;
+        connection.turn.accepted_ns = now;
+        connection.turn.inode = child.inode()?;
+        connection.turn.process = current_process();
+        if let Ok(worker) = worker {
+            connection.turn.worker = worker;
+        }
+        if child.unix_queue_length()? != 0 {
+            connection.turn.data_ns = now;
+        }
+        turn::unix_accepted(child, &connection)?;
+    }
+    if let Some(worker) = Worker::at(worker?) {
         worker.accepted(now, wait);
     }
     Ok(())
+}
+
+#[inline(always)]
+fn current_process() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
 }

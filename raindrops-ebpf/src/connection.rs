@@ -1,4 +1,4 @@
-//! One TCP connection between its birth and its end.
+//! One connection between its birth and its end, and what its server is doing with it.
 
 use crate::listener::RowRef;
 
@@ -14,13 +14,19 @@ pub mod event {
     pub const CLOSED: u64 = 4;
     /// It was open, and its accept unobserved, before the programs were attached.
     pub const SEEDED: u64 = 8;
+    /// It is a unix connection, which is followed for its turns only: no event tells of its end.
+    pub const UNIX: u64 = 16;
+    /// It was seeded, and its entry has moved to the address of its socket.
+    pub const MOVED: u64 = 32;
+    /// It is an MPTCP connection, not a path of one.
+    pub const WHOLE: u64 = 64;
 }
 
 /// The row of a worker that is not known.
 pub const NO_WORKER: u32 = u32::MAX;
 
 /// A connection that the programs follow: keyed by the address of its socket when they saw its
-/// birth, by its cookie when it is older.
+/// birth or its data, by its cookie when it is older and nothing was read from it yet.
 ///
 /// The older ones are learnt by one dump. While it is under way the programs insert entries too,
 /// for sockets whose event comes before the dump reaches them: whoever inserts first has counted
@@ -39,9 +45,85 @@ pub struct Connection {
     pub worker: u32,
     /// 1: not to be followed, only there to say that its cookie has been dealt with.
     pub settled: u32,
+    pub turn: Turn,
 }
 
-const _: () = assert!(size_of::<Connection>() == 40);
+/// What the server does with a connection. Written by the programs that see data come, reads and
+/// writes; two that meet on one connection may lose one of two changes, which the next read mends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// When `accept()` returned; 0 when that was not seen.
+    pub accepted_ns: u64,
+    /// When data came that nobody has read yet; 0 when there is none.
+    pub data_ns: u64,
+    /// Beginning of the current or the last turn: the first read of fresh data.
+    pub read_ns: u64,
+    pub first_write_ns: u64,
+    pub last_write_ns: u64,
+    /// Read and written in all turns.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Of a unix socket: tells it from a later one at the same address.
+    pub inode: u64,
+    /// Row of the worker that reads it.
+    pub worker: u32,
+    /// Process of that worker.
+    pub process: u32,
+    /// Thread of the last read, and of the last write.
+    pub reader: u32,
+    pub writer: u32,
+    /// A value of [`phase`].
+    pub phase: u32,
+    /// Bits of [`since`]: what the server has done since the last read or write.
+    pub since: u32,
+    pub turns: u64,
+}
+
+/// How far the current turn is.
+pub mod phase {
+    /// Nothing was read yet, or the last turn was over when the connection was closed.
+    pub const NONE: u32 = 0;
+    /// Read, and nothing written since.
+    pub const CALL: u32 = 1;
+    /// Written.
+    pub const WRITE: u32 = 2;
+}
+
+/// What a server has done with a connection since the last read or write of data.
+pub mod since {
+    /// A thread of it waits in `poll()` for this connection's data.
+    pub const POLLED: u32 = 1;
+    /// It was (re)registered with epoll.
+    pub const REGISTERED: u32 = 2;
+    /// A read found nothing.
+    pub const FOUND_NOTHING: u32 = 4;
+    /// A write found no room: the client does not take what is written.
+    pub const BLOCKED: u32 = 8;
+}
+
+const _: () = assert!(size_of::<Turn>() == 96);
+const _: () = assert!(size_of::<Connection>() == 136);
+
+impl Turn {
+    pub const NONE: Self = Self {
+        accepted_ns: 0,
+        data_ns: 0,
+        read_ns: 0,
+        first_write_ns: 0,
+        last_write_ns: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        inode: 0,
+        worker: NO_WORKER,
+        process: 0,
+        reader: 0,
+        writer: 0,
+        phase: phase::NONE,
+        since: 0,
+        turns: 0,
+    };
+}
 
 impl Connection {
     /// A connection that was just born.
@@ -54,6 +136,7 @@ impl Connection {
             listener: RowRef::NONE,
             worker: NO_WORKER,
             settled: 0,
+            turn: Turn::NONE,
         }
     }
 }

@@ -11,11 +11,15 @@ use raindrops_ebpf::{
     listener::{ListenerRow, RowRef},
     miss::Miss,
     peak,
+    turns::ListenerTurns,
 };
 
 use crate::{
     atomic::{add, raise, subtract},
-    maps::{FREE_WORKER_ROWS, LISTENER_COUNTERS, LISTENER_ROWS, MISSES, WORKER_ROWS, WORKERS},
+    maps::{
+        FREE_WORKER_ROWS, LISTENER_COUNTERS, LISTENER_ROWS, LISTENER_TURNS, MISSES, WORKER_ROWS,
+        WORKER_TURNS, WORKERS,
+    },
     sock,
 };
 
@@ -31,7 +35,10 @@ pub fn missed(miss: Miss) {
 
 /// This CPU's counters of a listener.
 #[derive(Clone, Copy)]
-pub struct Listener(*mut ListenerCounters);
+pub struct Listener {
+    counters: *mut ListenerCounters,
+    index: u32,
+}
 
 impl Listener {
     /// Fails when the row has gone to another listener.
@@ -48,9 +55,9 @@ impl Listener {
         let cpu = unsafe { bpf_get_smp_processor_id() };
         let shards = SHARDS.load();
         let index = row.slot * shards + (cpu & (shards - 1));
-        LISTENER_COUNTERS
-            .get_ptr_mut(index)
-            .map(Self)
+        let counters = LISTENER_COUNTERS.get_ptr_mut(index);
+        counters
+            .map(|counters| Self { counters, index })
             .ok_or(Miss::NoListener)
     }
 
@@ -58,10 +65,10 @@ impl Listener {
     #[inline(always)]
     pub fn accepted(self, wait_ns: Option<NonZeroU64>) {
         match wait_ns {
-            // SAFETY: `self.0` points to a whole map value.
-            Some(wait) => record(unsafe { &raw mut (*self.0).wait }, wait.get()),
+            // SAFETY: `self.counters` points to a whole map value.
+            Some(wait) => record(unsafe { &raw mut (*self.counters).wait }, wait.get()),
             // SAFETY: as above.
-            None => add(unsafe { &raw mut (*self.0).wait_unknown }, 1),
+            None => add(unsafe { &raw mut (*self.counters).wait_unknown }, 1),
         }
         self.changed();
     }
@@ -69,41 +76,44 @@ impl Listener {
     /// An accept that no hook saw, found out later.
     #[inline(always)]
     pub fn accepted_unseen(self) {
-        // SAFETY: `self.0` points to a whole map value.
-        add(unsafe { &raw mut (*self.0).late_accepts }, 1);
+        // SAFETY: `self.counters` points to a whole map value.
+        add(unsafe { &raw mut (*self.counters).late_accepts }, 1);
         self.changed();
     }
 
     #[inline(always)]
     pub fn closed(self, lifetime_ns: Option<NonZeroU64>) {
         match lifetime_ns {
-            // SAFETY: `self.0` points to a whole map value.
-            Some(lifetime) => record(unsafe { &raw mut (*self.0).lifetime }, lifetime.get()),
+            // SAFETY: `self.counters` points to a whole map value.
+            Some(lifetime) => record(
+                unsafe { &raw mut (*self.counters).lifetime },
+                lifetime.get(),
+            ),
             // SAFETY: as above.
-            None => add(unsafe { &raw mut (*self.0).lifetime_unknown }, 1),
+            None => add(unsafe { &raw mut (*self.counters).lifetime_unknown }, 1),
         }
         self.changed();
     }
 
     #[inline(always)]
     pub fn half_closed(self) {
-        // SAFETY: `self.0` points to a whole map value.
-        add(unsafe { &raw mut (*self.0).half_closed }, 1);
+        // SAFETY: `self.counters` points to a whole map value.
+        add(unsafe { &raw mut (*self.counters).half_closed }, 1);
         self.changed();
     }
 
     #[inline(always)]
     pub fn no_longer_half_closed(self) {
-        // SAFETY: `self.0` points to a whole map value.
-        subtract(unsafe { &raw mut (*self.0).half_closed }, 1);
+        // SAFETY: `self.counters` points to a whole map value.
+        subtract(unsafe { &raw mut (*self.counters).half_closed }, 1);
         self.changed();
     }
 
     /// A connection that is older than the programs and was open.
     #[inline(always)]
     pub fn seeded(self) {
-        // SAFETY: `self.0` points to a whole map value.
-        add(unsafe { &raw mut (*self.0).seeded }, 1);
+        // SAFETY: `self.counters` points to a whole map value.
+        add(unsafe { &raw mut (*self.counters).seeded }, 1);
         self.changed();
     }
 
@@ -113,8 +123,8 @@ impl Listener {
         match Worker::at(worker) {
             // SAFETY: `worker.0` points to a whole map value.
             Some(worker) => add(unsafe { &raw mut (*worker.0).active }, 1),
-            // SAFETY: `self.0` points to a whole map value.
-            None => add(unsafe { &raw mut (*self.0).unattributed }, 1),
+            // SAFETY: `self.counters` points to a whole map value.
+            None => add(unsafe { &raw mut (*self.counters).unattributed }, 1),
         }
     }
 
@@ -124,39 +134,97 @@ impl Listener {
         match Worker::at(worker) {
             // SAFETY: `worker.0` points to a whole map value.
             Some(worker) => subtract(unsafe { &raw mut (*worker.0).active }, 1),
-            // SAFETY: `self.0` points to a whole map value.
-            None => subtract(unsafe { &raw mut (*self.0).unattributed }, 1),
+            // SAFETY: `self.counters` points to a whole map value.
+            None => subtract(unsafe { &raw mut (*self.counters).unattributed }, 1),
         }
         self.changed();
     }
 
     #[inline(always)]
     pub fn aborted(self) {
-        // SAFETY: `self.0` points to a whole map value.
-        add(unsafe { &raw mut (*self.0).aborted }, 1);
+        // SAFETY: `self.counters` points to a whole map value.
+        add(unsafe { &raw mut (*self.counters).aborted }, 1);
         self.changed();
     }
 
     /// A connection has joined a queue that is now `length` long.
     #[inline(always)]
     pub fn queued(self, length: u32, now: u64) {
-        // SAFETY: `self.0` points to a whole map value.
-        let word = unsafe { &raw mut (*self.0).peak };
+        // SAFETY: `self.counters` points to a whole map value.
+        let word = unsafe { &raw mut (*self.counters).peak };
         raise(word, peak::pack(length, now), peak::length);
     }
 
     /// A connection has joined a unix listener's queue.
     #[inline(always)]
     pub fn arrived(self) {
-        // SAFETY: `self.0` points to a whole map value.
-        add(unsafe { &raw mut (*self.0).unix_arrivals }, 1);
+        // SAFETY: `self.counters` points to a whole map value.
+        add(unsafe { &raw mut (*self.counters).unix_arrivals }, 1);
         self.changed();
     }
 
     #[inline(always)]
     fn changed(self) {
-        // SAFETY: `self.0` points to a whole map value.
-        add(unsafe { &raw mut (*self.0).changes }, 1);
+        // SAFETY: `self.counters` points to a whole map value.
+        add(unsafe { &raw mut (*self.counters).changes }, 1);
+    }
+
+    /// A turn has begun with a read of so many bytes; how long its data waited is known, or is not.
+    #[inline(always)]
+    pub fn turn_began(self, wait_ns: Option<NonZeroU64>, bytes: u64) {
+        self.turns(|turns| {
+            match wait_ns {
+                Some(wait) => record(&raw mut turns.read_wait, wait.get()),
+                None => add(&raw mut turns.read_wait_unknown, 1),
+            }
+            add(&raw mut turns.bytes_in, bytes);
+        });
+    }
+
+    #[inline(always)]
+    pub fn read_more(self, bytes: u64) {
+        self.turns(|turns| add(&raw mut turns.bytes_in, bytes));
+    }
+
+    /// The first write of a turn, so long after its first read.
+    #[inline(always)]
+    pub fn answered(self, answer_ns: u64, bytes: u64) {
+        self.turns(|turns| {
+            record(&raw mut turns.answer, answer_ns);
+            add(&raw mut turns.bytes_out, bytes);
+        });
+    }
+
+    #[inline(always)]
+    pub fn written_more(self, bytes: u64) {
+        self.turns(|turns| add(&raw mut turns.bytes_out, bytes));
+    }
+
+    /// A turn that was answered has ended; its writes took so long.
+    #[inline(always)]
+    pub fn written(self, write_ns: u64) {
+        self.turns(|turns| record(&raw mut turns.write, write_ns));
+    }
+
+    #[inline(always)]
+    pub fn unanswered(self) {
+        self.turns(|turns| add(&raw mut turns.unanswered, 1));
+    }
+
+    /// A connection that is older than the programs is followed from now on, or has ended.
+    #[inline(always)]
+    pub fn seed_settled(self) {
+        self.turns(|turns| add(&raw mut turns.seeds_settled, 1));
+    }
+
+    #[inline(always)]
+    fn turns(self, change: impl Fn(&mut ListenerTurns)) {
+        if let Some(turns) = LISTENER_TURNS.get_ptr_mut(self.index) {
+            // SAFETY: a pointer to a whole map value.
+            let turns = unsafe { &mut *turns };
+            change(turns);
+            add(&raw mut turns.changes, 1);
+        }
     }
 }
 
@@ -212,7 +280,7 @@ impl Worker {
 
     #[inline(always)]
     pub fn accepted(self, now: u64, wait_ns: Option<NonZeroU64>) {
-        // SAFETY: `self.0` points to a whole map value.
+        // SAFETY: `self.counters` points to a whole map value.
         let row = unsafe { &mut *self.0 };
         add(&raw mut row.accepts, 1);
         row.last_accept_ns = now;
@@ -221,6 +289,29 @@ impl Worker {
             add(&raw mut row.wait_sum_ns, wait);
             if wait > row.wait_max_ns {
                 row.wait_max_ns = wait;
+            }
+        }
+    }
+
+    /// One of its turns has begun. `row`: its own.
+    #[inline(always)]
+    pub fn turn_began(row: u32) {
+        if let Some(turns) = WORKER_TURNS.get_ptr_mut(row) {
+            // SAFETY: a pointer to a whole map value.
+            add(unsafe { &raw mut (*turns).turns }, 1);
+        }
+    }
+
+    /// One of its turns was answered so long after its first read. `row`: its own.
+    #[inline(always)]
+    pub fn answered(row: u32, answer_ns: u64) {
+        if let Some(turns) = WORKER_TURNS.get_ptr_mut(row) {
+            // SAFETY: a pointer to a whole map value.
+            let turns = unsafe { &mut *turns };
+            add(&raw mut turns.answers, 1);
+            add(&raw mut turns.answer_sum_ns, answer_ns);
+            if answer_ns > turns.answer_max_ns {
+                turns.answer_max_ns = answer_ns;
             }
         }
     }

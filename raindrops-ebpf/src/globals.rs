@@ -52,6 +52,11 @@ globals! {
     QUEUE_LENGTH = "sk_buff_head.qlen";
     BUFFER_PREVIOUS = "sk_buff.prev";
     BUFFER_SOCK = "sk_buff.sk";
+    SOCK_SENT_MEMORY = "sock.sk_wmem_alloc";
+    TCP_RECEIVED = "tcp_sock.rcv_nxt";
+    TCP_COPIED = "tcp_sock.copied_seq";
+    TCP_WRITTEN = "tcp_sock.write_seq";
+    TCP_UNACKED = "tcp_sock.snd_una";
     ULP_DATA = "inet_connection_sock.icsk_ulp_data";
     MPTCP_FIRST_PATH = "mptcp_sock.first";
     MPTCP_OF_PATH = "mptcp_subflow_context.conn";
@@ -69,6 +74,8 @@ pub mod setting {
     pub const HAS_DATA_READY: &str = "HAS_DATA_READY";
     /// Number of shards of each listener's counters; a power of two.
     pub const SHARDS: &str = "SHARDS";
+    /// A value of [`crate::turns::mode`].
+    pub const TURNS: &str = "TURNS";
 }
 
 #[cfg(target_arch = "bpf")]
@@ -81,7 +88,9 @@ mod settings {
     pub static HAS_DATA_READY: Global<u32> = Global::new(0);
     #[unsafe(no_mangle)]
     pub static SHARDS: Global<u32> = Global::new(1);
+    #[unsafe(no_mangle)]
+    pub static TURNS: Global<u32> = Global::new(0);
 }
 
 #[cfg(target_arch = "bpf")]
-pub use settings::{HAS_DATA_READY, NETNS, SHARDS};
+pub use settings::{HAS_DATA_READY, NETNS, SHARDS, TURNS};

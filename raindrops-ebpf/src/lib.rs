@@ -15,3 +15,4 @@ pub mod miss;
 pub mod names;
 pub mod overlooked;
 pub mod peak;
+pub mod turns;

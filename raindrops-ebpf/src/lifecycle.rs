@@ -15,6 +15,7 @@ use crate::{
     maps::{BORN_WHILE_SEEDING, CONNECTIONS, LAST_CHILD, LAST_EVENT},
     seed,
     sock::{Sock, state},
+    turn,
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -224,7 +225,8 @@ pub fn followed_as_a_whole<E: EventWord>(
         return Ok(());
     };
     // SAFETY: a pointer to a whole map value.
-    let connection = unsafe { *connection };
+    let mut connection = unsafe { *connection };
+    connection.events |= event::WHOLE;
     let moved = CONNECTIONS.insert(whole.key(), connection, 0);
     moved.map_err(|_| Miss::ConnectionsFull)?;
     let _ = CONNECTIONS.remove(path.key());
@@ -251,7 +253,18 @@ pub fn followed_as_a_whole<E: EventWord>(
 /// A connection is no longer open: takes it out of the gauge that it is in. `before`: what had
 /// happened to it until then.
 #[inline(always)]
-fn leave(listener: Listener, connection: &Connection, before: u64, lifetime: Option<NonZeroU64>) {
+fn leave(
+    listener: Listener,
+    connection: &mut Connection,
+    before: u64,
+    lifetime: Option<NonZeroU64>,
+) {
+    if turn::are_followed() {
+        turn::ended(listener, &mut connection.turn);
+        if before & (event::SEEDED | event::MOVED) == event::SEEDED {
+            listener.seed_settled();
+        }
+    }
     if before & event::ACCEPTED != 0 {
         if before & event::HALF_CLOSED != 0 {
             listener.no_longer_half_closed();
@@ -271,7 +284,7 @@ pub fn since_established(connection: &Connection, now: u64) -> Option<NonZeroU64
     } else {
         connection.established_ns
     };
-    if start == 0 {
+    if start == 0 || connection.events & event::MOVED != 0 {
         None
     } else {
         elapsed(start, now)

@@ -18,6 +18,7 @@ use crate::{
         LISTENER_BY_UNIX_NAME, LISTENER_ROWS, LISTENERS, QUEUED_UNIX,
     },
     sock::{IPPROTO_TCP, Sock, UnixName, state},
+    turn,
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -65,7 +66,12 @@ pub fn closed(sock: Sock) -> Result<(), Miss> {
 /// A socket has something to read: a listener, if a connection has just joined its queue.
 #[inline(always)]
 pub fn data_ready(sock: Sock) -> Result<(), Miss> {
-    if sock.state()? != state::LISTEN {
+    let state = sock.state()?;
+    if state != state::LISTEN {
+        // It is called for a FIN too.
+        if state == state::ESTABLISHED && turn::are_followed() {
+            turn::data_came(sock);
+        }
         return Ok(());
     }
     if sock.family()? == AF_UNIX {

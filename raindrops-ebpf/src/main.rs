@@ -20,6 +20,8 @@ mod lifecycle;
 #[cfg(target_arch = "bpf")]
 mod listen;
 #[cfg(target_arch = "bpf")]
+mod look_over;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod reconcile;
@@ -27,6 +29,8 @@ mod reconcile;
 mod seed;
 #[cfg(target_arch = "bpf")]
 mod sock;
+#[cfg(target_arch = "bpf")]
+mod turn;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
@@ -43,12 +47,18 @@ mod entry {
     use crate::{
         accept,
         atomic::{EventWord, Ordered, Plain},
-        count, lifecycle, listen, reconcile,
+        count, lifecycle, listen, look_over, reconcile,
         sock::Sock,
+        turn,
     };
 
     /// Offset of `ret` in the record of a system call's exit, the same for all of them.
     const SYSCALL_RETURN: usize = 16;
+
+    /// Offset of an argument in the record of a system call's entry, the same for all of them.
+    const fn syscall_argument(index: usize) -> usize {
+        16 + 8 * index
+    }
 
     /// `inet_sock_set_state(sk, oldstate, newstate)`.
     #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
@@ -129,6 +139,68 @@ mod entry {
             &ctx,
             Sock::of_socket(ctx.arg(0)).and_then(|sock| accept::unix(child, Some(sock))),
         )
+    }
+
+    /// `sock_recv_length(sk, ret, flags)`, Linux 6.3.
+    #[raw_tracepoint(tracepoint = "sock_recv_length")]
+    pub fn data_read(ctx: RawTracePointContext) -> i32 {
+        let (result, flags): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+        done(&ctx, turn::read(Sock::new(ctx.arg(0)), result, flags))
+    }
+
+    /// `sock_send_length(sk, ret, flags)`, Linux 6.3.
+    #[raw_tracepoint(tracepoint = "sock_send_length")]
+    pub fn data_written(ctx: RawTracePointContext) -> i32 {
+        done(&ctx, turn::written(Sock::new(ctx.arg(0)), ctx.arg(1)))
+    }
+
+    /// `poll(ufds, nfds, …)` and `ppoll(ufds, nfds, …)`.
+    #[tracepoint(category = "syscalls", name = "sys_enter_poll")]
+    pub fn poll_enter(ctx: TracePointContext) -> u32 {
+        // SAFETY: the record has these arguments.
+        let (descriptors, count) = unsafe {
+            (
+                field(&ctx, syscall_argument(0)),
+                field(&ctx, syscall_argument(1)),
+            )
+        };
+        turn::polled(descriptors, count);
+        0
+    }
+
+    /// `epoll_ctl(epfd, op, fd, event)`.
+    #[tracepoint(category = "syscalls", name = "sys_enter_epoll_ctl")]
+    pub fn epoll_ctl_enter(ctx: TracePointContext) -> u32 {
+        // SAFETY: the record has these arguments.
+        let (operation, descriptor) = unsafe {
+            (
+                field(&ctx, syscall_argument(1)),
+                field(&ctx, syscall_argument(2)),
+            )
+        };
+        turn::registered(operation, descriptor);
+        0
+    }
+
+    /// `epoll_wait()` and its kind.
+    #[tracepoint(category = "syscalls", name = "sys_enter_epoll_wait")]
+    pub fn epoll_wait_enter(_ctx: TracePointContext) -> u32 {
+        turn::waits();
+        0
+    }
+
+    /// Run by user space with `LOOK_OVER` saying how far.
+    #[raw_tracepoint]
+    pub fn count_turns(_ctx: RawTracePointContext) -> i32 {
+        look_over::count();
+        0
+    }
+
+    /// Run by user space with `LOOK_OVER` saying of which listener.
+    #[raw_tracepoint]
+    pub fn list_connections(_ctx: RawTracePointContext) -> i32 {
+        look_over::list();
+        0
     }
 
     /// Run by user space with how many of `LOOKS` to look at.

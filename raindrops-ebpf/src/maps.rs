@@ -15,6 +15,7 @@ use raindrops_ebpf::{
     listener::{AddressKey, ListenerRow, RowRef},
     miss,
     overlooked::{self, Look},
+    turns::{Gauges, ListedConnection, ListenerTurns, LookOver, Thread, WorkerTurns},
 };
 
 /// Socket address to connection. Written by the programs; user space reads its keys.
@@ -103,3 +104,33 @@ pub static LAST_EVENT: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 
 /// The connection born last on this CPU and not yet told its listener. Private to the programs.
 #[map]
 pub static LAST_CHILD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Totals of turns, placed like `LISTENER_COUNTERS`. Written by the programs.
+#[map]
+pub static LISTENER_TURNS: Array<ListenerTurns> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Totals of turns of the worker in the same row of `WORKER_ROWS`. Written by the programs; its class
+/// by user space.
+#[map]
+pub static WORKER_TURNS: Array<WorkerTurns> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What the last look found of each listener's connections whose worker is not known. Written by the
+/// program that looks.
+#[map]
+pub static LISTENER_GAUGES: Array<Gauges> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What the last look found of each worker row's connections. Written by the program that looks.
+#[map]
+pub static WORKER_GAUGES: Array<Gauges> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Thread number to what it does with turns. Written by the programs, read and emptied by user space.
+#[map]
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// One element: what a look over the connections is told, and what it tells.
+#[map]
+pub static LOOK_OVER: Array<LookOver> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Connections of one listener, when they were last listed. Written by the program that lists.
+#[map]
+pub static LISTED_CONNECTIONS: Array<ListedConnection> = Array::with_max_entries(1, BPF_F_MMAPABLE);

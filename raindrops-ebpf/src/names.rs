@@ -17,6 +17,13 @@ pub mod map {
     pub const SEEDING: &str = "SEEDING";
     pub const BORN_WHILE_SEEDING: &str = "BORN_WHILE_SEEDING";
     pub const LOOKS: &str = "LOOKS";
+    pub const LISTENER_TURNS: &str = "LISTENER_TURNS";
+    pub const WORKER_TURNS: &str = "WORKER_TURNS";
+    pub const LISTENER_GAUGES: &str = "LISTENER_GAUGES";
+    pub const WORKER_GAUGES: &str = "WORKER_GAUGES";
+    pub const THREADS: &str = "THREADS";
+    pub const LOOK_OVER: &str = "LOOK_OVER";
+    pub const LISTED_CONNECTIONS: &str = "LISTED_CONNECTIONS";
     /// Of aya-log.
     pub const LOG: &str = "AYA_LOGS";
 }
@@ -38,7 +45,15 @@ pub mod program {
     pub const TCP_ACCEPT_4: &str = "tcp_accept_4";
     pub const TCP_ACCEPT_4_PLAIN: &str = "tcp_accept_4_plain";
     pub const UNIX_ACCEPT: &str = "unix_accept";
+    /// Of turns.
+    pub const DATA_READ: &str = "data_read";
+    pub const DATA_WRITTEN: &str = "data_written";
+    pub const POLL_ENTER: &str = "poll_enter";
+    pub const EPOLL_CTL_ENTER: &str = "epoll_ctl_enter";
+    pub const EPOLL_WAIT_ENTER: &str = "epoll_wait_enter";
     /// These are attached nowhere: user space runs them.
+    pub const COUNT_TURNS: &str = "count_turns";
+    pub const LIST_CONNECTIONS: &str = "list_connections";
     pub const LOOK: &str = "look";
     pub const RECONCILE: &str = "reconcile";
     pub const RECONCILE_PLAIN: &str = "reconcile_plain";

@@ -102,9 +102,13 @@ fn make_up_for<E: EventWord>(found: Look) -> Result<bool, Miss> {
     result.map(|()| true)
 }
 
-/// What an entry has missed.
+/// What an entry has missed. A unix connection's ends with its socket, when the next look over all
+/// connections finds that gone.
 #[inline(always)]
 fn compared(sock: Sock, events: u64) -> Overlooked {
+    if events & event::UNIX != 0 {
+        return Overlooked::Nothing;
+    }
     let has_process = events & event::ACCEPTED == 0 && sock.has_socket() && !sock.has_joined();
     overlooked(events, state(sock), has_process)
 }

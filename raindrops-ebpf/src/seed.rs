@@ -6,6 +6,7 @@
 
 use core::ptr::NonNull;
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use raindrops_ebpf::{
     connection::{Connection, NO_WORKER, event, seeding},
     miss::Miss,
@@ -139,4 +140,37 @@ fn discover<const QUEUED: bool>(
         }
     }
     Ok(found)
+}
+
+/// Lets an older connection, of which data has just been read, be found by its socket from now on.
+/// An event that comes at this instant may still find it by its cookie, and be missed: comparing
+/// entries with sockets finds that.
+#[inline(always)]
+pub fn moved(sock: Sock) -> Result<Option<NonNull<Connection>>, Miss> {
+    if phase() != seeding::LEARNT {
+        return Ok(None);
+    }
+    let Some(cookie) = sock.cookie()? else {
+        return Ok(None);
+    };
+    let Some(seed) = followed(cookie.get()) else {
+        return Ok(None);
+    };
+    // SAFETY: a pointer to a whole map value.
+    let mut connection = unsafe { *seed.as_ptr() };
+    if connection.events & (event::ACCEPTED | event::CLOSED) != event::ACCEPTED {
+        return Ok(None);
+    }
+    // SAFETY: the helper has no preconditions.
+    connection.born_ns = unsafe { bpf_ktime_get_ns() };
+    connection.events |= event::MOVED;
+    if CONNECTIONS
+        .insert(sock.key(), connection, BPF_NOEXIST)
+        .is_err()
+    {
+        return Err(Miss::ConnectionsFull);
+    }
+    let _ = SEEDS.remove(cookie.get());
+    Listener::at(connection.listener)?.seed_settled();
+    Ok(CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new))
 }

@@ -252,13 +252,34 @@ impl Sock {
         Ok(self.0.follow(&g::UNIX_ADDRESS)?.map(UnixName))
     }
 
+    /// Bytes of a TCP connection that came and that nobody has read; a FIN counts as one.
+    #[inline(always)]
+    pub fn tcp_unread(self) -> Result<u32, Miss> {
+        let received: u32 = self.0.read(&g::TCP_RECEIVED)?;
+        Ok(received.wrapping_sub(self.0.read(&g::TCP_COPIED)?))
+    }
+
+    /// Bytes of a TCP connection that were written and not yet acknowledged.
+    #[inline(always)]
+    pub fn tcp_unacknowledged(self) -> Result<u32, Miss> {
+        let written: u32 = self.0.read(&g::TCP_WRITTEN)?;
+        Ok(written.wrapping_sub(self.0.read(&g::TCP_UNACKED)?))
+    }
+
+    /// Whether a unix connection has written what its peer has not read.
+    #[inline(always)]
+    pub fn unix_has_unread_by_peer(self) -> Result<bool, Miss> {
+        // One is the socket's own.
+        Ok(self.0.read::<u32>(&g::SOCK_SENT_MEMORY)? > 1)
+    }
+
     /// Connections in a listening TCP socket's accept queue.
     #[inline(always)]
     pub fn tcp_queue_length(self) -> Result<u32, Miss> {
         self.0.read(&g::SOCK_ACCEPT_BACKLOG)
     }
 
-    /// Connections in a listening unix socket's accept queue.
+    /// Buffers in a unix socket's receive queue: those of a listener are connections.
     #[inline(always)]
     pub fn unix_queue_length(self) -> Result<u32, Miss> {
         self.0.offset(&g::SOCK_RECEIVE_QUEUE).read(&g::QUEUE_LENGTH)

@@ -16,7 +16,8 @@ use thiserror::Error;
 
 use crate::{
     closest::closest,
-    plan::{AcceptHook, netns::NetnsChoice},
+    plan::{AcceptHook, Turns, netns::NetnsChoice},
+    select::Selector,
 };
 
 /// Where the daemon of the whole host serves.
@@ -28,14 +29,16 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 10] = [
     "accept_hook",
+    "listener",
     "log",
     "max_connections",
     "netns",
     "no_bpf",
     "sample_hz",
     "socket",
+    "turns",
     "verbose",
 ];
 
@@ -78,8 +81,27 @@ pub struct Options {
     pub sample_hz: Option<u32>,
     pub max_connections: Option<u32>,
     pub netns: Option<NetnsChoice>,
+    pub turns: Option<Turns>,
+    pub listener: Option<Vec<ListenerOptions>>,
     pub log: Option<PathBuf>,
     pub verbose: Option<bool>,
+}
+
+/// What is said of some listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerOptions {
+    /// As an operator types it: `:8443`, `127.0.0.1:8443`, `/run/app.sock`.
+    pub address: String,
+    /// `off`: their traffic has no turns that could be told (HTTP/2, websockets).
+    pub turns: ListenerTurns,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenerTurns {
+    On,
+    Off,
 }
 
 impl Options {
@@ -136,6 +158,8 @@ impl Options {
             sample_hz: self.sample_hz.or(other.sample_hz),
             max_connections: self.max_connections.or(other.max_connections),
             netns: self.netns.or(other.netns),
+            turns: self.turns.or(other.turns),
+            listener: self.listener.or(other.listener),
             log: self.log.or(other.log),
             verbose: self.verbose.or(other.verbose),
         }
@@ -164,6 +188,9 @@ pub struct Settings {
     pub max_connections: u32,
     /// `None` leaves it to what we may do.
     pub netns: Option<NetnsChoice>,
+    pub turns: Turns,
+    /// Listeners whose turns are not shown.
+    pub without_turns: Vec<Selector>,
     pub log: Option<PathBuf>,
     pub verbose: bool,
 }
@@ -177,6 +204,8 @@ impl Settings {
             sample_hz,
             max_connections,
             netns,
+            turns,
+            listener,
             log,
             verbose,
         } = options;
@@ -206,6 +235,13 @@ impl Settings {
                 max_connections.unwrap_or(131_072),
             )?,
             netns,
+            turns: turns.unwrap_or_default(),
+            without_turns: listener
+                .into_iter()
+                .flatten()
+                .filter(|listener| listener.turns == ListenerTurns::Off)
+                .map(|listener| Selector::parse(&listener.address))
+                .collect(),
             log,
             verbose: verbose.unwrap_or(false),
         })

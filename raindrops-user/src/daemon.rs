@@ -172,6 +172,8 @@ fn sampler_options(settings: &Settings) -> sampler::Options {
         sample_hz: settings.sample_hz,
         max_connections: settings.max_connections,
         netns: settings.netns.clone(),
+        turns: settings.turns,
+        without_turns: settings.without_turns.clone(),
         verbose: settings.verbose,
     }
 }
@@ -280,6 +282,8 @@ impl Running<'_> {
                 new.max_connections != old.max_connections,
             ),
             ("netns", new.netns != old.netns),
+            ("turns", new.turns != old.turns),
+            ("listener", new.without_turns != old.without_turns),
         ] {
             if differs {
                 changes.push(format!("{name} needs a restart to change"));

@@ -61,6 +61,8 @@ pub struct KernelTypes {
     /// Number of parameters; `None` when the kernel does not describe the function.
     pub inet_csk_accept_parameters: Option<u32>,
     pub has_unix_accept: bool,
+    /// Reads and writes of sockets are told (Linux 6.3).
+    pub has_turn_tracepoints: bool,
 }
 
 impl KernelTypes {
@@ -74,6 +76,8 @@ impl KernelTypes {
             has_sk_data_ready: btf.has_tracepoint("sk_data_ready"),
             inet_csk_accept_parameters: btf.parameters("inet_csk_accept"),
             has_unix_accept: btf.parameters("unix_accept").is_some(),
+            has_turn_tracepoints: btf.has_tracepoint("sock_recv_length")
+                && btf.has_tracepoint("sock_send_length"),
         }
     }
 }

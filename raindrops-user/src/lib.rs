@@ -25,4 +25,5 @@ pub mod select;
 pub mod server;
 pub mod snapshot;
 pub mod source;
+pub mod turns;
 pub mod view;

@@ -11,7 +11,7 @@ use raindrops_ebpf::{
 };
 use serde::Deserialize;
 
-use crate::host::{Capabilities, Facts, KernelVersion};
+use crate::host::{Capabilities, Facts, KernelTypes, KernelVersion};
 
 /// How `accept()` is observed, as the operator asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -49,6 +49,47 @@ impl fmt::Display for AcceptHook {
     }
 }
 
+/// How much is seen of turns, as the operator asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Turns {
+    #[default]
+    On,
+    /// Without the hooks on system calls that tell the end of an answer.
+    Light,
+    Off,
+}
+
+impl Turns {
+    pub const NAMES: [&str; 3] = ["on", "light", "off"];
+}
+
+impl FromStr for Turns {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "light" => Ok(Self::Light),
+            "off" => Ok(Self::Off),
+            _ => Err("on, light or off"),
+        }
+    }
+}
+
+impl fmt::Display for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::NAMES[*self as usize])
+    }
+}
+
+/// How turns are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnsPlan {
+    /// The system calls that tell the end of an answer are hooked, too.
+    pub sees_ends: bool,
+}
+
 /// A way to observe `accept()`, with all the programs that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptWay {
@@ -70,6 +111,8 @@ pub struct BpfPlan {
     pub data_ready: Option<&'static str>,
     /// Finds what the others have missed.
     pub reconcile: &'static str,
+    /// Or why turns are not followed.
+    pub turns: Result<TurnsPlan, Off>,
     /// Ways to observe accepts, best first: the next one is tried when one does not load.
     pub accept: Vec<AcceptWay>,
     /// The locked-memory limit must be raised first.
@@ -112,6 +155,8 @@ const NO_RECURSION: KernelVersion = KernelVersion::new(6, 1);
 const PREEMPTIBLE_RAW_TRACEPOINTS: KernelVersion = KernelVersion::new(7, 0);
 /// Hash maps of tracing programs may allocate as they go; before, the kernel warns in its log.
 const ALLOCATION_IN_PROGRAMS: KernelVersion = KernelVersion::new(6, 1);
+/// Programs may go over all entries of a map.
+const LOOPS_OVER_MAPS: KernelVersion = KernelVersion::new(5, 13);
 /// BPF memory is charged to the control group, no longer to the locked-memory limit.
 const BPF_MEMORY_IN_CGROUP: KernelVersion = KernelVersion::new(5, 11);
 /// Since that change and until this one, `memlock` of a map was its size when full.
@@ -121,7 +166,7 @@ const MAP_MEMORY_USAGE: KernelVersion = KernelVersion::new(6, 4);
 ///
 /// # Errors
 /// When it cannot be, with the reason.
-pub fn bpf(facts: &Facts, enabled: bool, hook: AcceptHook) -> Result<BpfPlan, Off> {
+pub fn bpf(facts: &Facts, enabled: bool, hook: AcceptHook, wanted: Turns) -> Result<BpfPlan, Off> {
     if !enabled {
         return Err(Off::new(
             "switched off by --no-bpf",
@@ -204,10 +249,29 @@ pub fn bpf(facts: &Facts, enabled: bool, hook: AcceptHook) -> Result<BpfPlan, Of
             program::RECONCILE_PLAIN
         },
         data_ready: types.has_sk_data_ready.then_some(program::DATA_READY),
+        turns: turns(facts.kernel, types, wanted),
         accept,
         raise_memlock: facts.kernel < BPF_MEMORY_IN_CGROUP,
         preallocate: facts.kernel < ALLOCATION_IN_PROGRAMS,
         tells_map_memory: facts.kernel < BPF_MEMORY_IN_CGROUP || facts.kernel >= MAP_MEMORY_USAGE,
+    })
+}
+
+fn turns(kernel: KernelVersion, types: &KernelTypes, wanted: Turns) -> Result<TurnsPlan, Off> {
+    if wanted == Turns::Off {
+        return Err(Off::new(
+            "switched off by --turns off",
+            Some("start without --turns off"),
+        ));
+    }
+    if !types.has_turn_tracepoints || kernel < LOOPS_OVER_MAPS {
+        return Err(Off::new(
+            "this kernel lacks the tracepoints sock_recv_length and sock_send_length",
+            Some("Linux 6.3"),
+        ));
+    }
+    Ok(TurnsPlan {
+        sees_ends: wanted == Turns::On,
     })
 }
 
@@ -236,7 +300,6 @@ const fn tcp_accept(parameters: Option<u32>, ordered: bool) -> Option<&'static s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::KernelTypes;
 
     fn facts(version: (u32, u32)) -> Facts {
         let recent = version >= (6, 3);
@@ -251,6 +314,7 @@ mod tests {
                 has_sk_data_ready: recent,
                 inet_csk_accept_parameters: Some(if version >= (6, 10) { 2 } else { 4 }),
                 has_unix_accept: true,
+                has_turn_tracepoints: recent,
             }),
             capabilities: Capabilities {
                 bpf: true,
@@ -305,7 +369,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                bpf(&facts(version), true, AcceptHook::Auto),
+                bpf(&facts(version), true, AcceptHook::Auto, Turns::On),
                 Ok(BpfPlan {
                     socket_state: state,
                     socket_state_again: again,
@@ -314,6 +378,15 @@ mod tests {
                         "reconcile_plain"
                     } else {
                         "reconcile"
+                    },
+                    turns: if version < (6, 3) {
+                        Err(Off::new(
+                            "this kernel lacks the tracepoints sock_recv_length and \
+                             sock_send_length",
+                            Some("Linux 6.3"),
+                        ))
+                    } else {
+                        Ok(TurnsPlan { sees_ends: true })
                     },
                     accept,
                     raise_memlock: is_old,
@@ -327,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_accept_hook_can_be_chosen() {
-        let ways = |hook| bpf(&facts((6, 18)), true, hook).map(|plan| plan.accept);
+        let ways = |hook| bpf(&facts((6, 18)), true, hook, Turns::On).map(|plan| plan.accept);
         assert_eq!(
             ways(AcceptHook::Syscall),
             Ok(vec![AcceptWay::Syscall {
@@ -342,17 +415,35 @@ mod tests {
     }
 
     #[test]
+    fn turns_can_be_chosen() {
+        let turns =
+            |wanted| bpf(&facts((6, 18)), true, AcceptHook::Auto, wanted).map(|it| it.turns);
+        let on = |sees_ends| Ok(Ok(TurnsPlan { sees_ends }));
+        assert_eq!(turns(Turns::On), on(true));
+        assert_eq!(turns(Turns::Light), on(false));
+        let off = turns(Turns::Off).unwrap().unwrap_err();
+        assert!(off.reason.contains("--turns off"));
+        for (text, wanted) in Turns::NAMES
+            .iter()
+            .zip([Turns::On, Turns::Light, Turns::Off])
+        {
+            assert_eq!(text.parse(), Ok(wanted));
+            assert_eq!(wanted.to_string(), *text);
+        }
+    }
+
+    #[test]
     fn a_function_with_an_unexpected_number_of_parameters_is_not_hooked() {
         let mut facts = facts((9, 0));
         facts.types.as_mut().unwrap().inet_csk_accept_parameters = Some(3);
-        let plan = bpf(&facts, true, AcceptHook::Auto).unwrap();
+        let plan = bpf(&facts, true, AcceptHook::Auto, Turns::On).unwrap();
         assert_eq!(
             plan.accept,
             [AcceptWay::Syscall {
                 program: "accept_exit"
             }]
         );
-        assert!(bpf(&facts, true, AcceptHook::Fexit).is_err());
+        assert!(bpf(&facts, true, AcceptHook::Fexit, Turns::On).is_err());
     }
 
     #[test]
@@ -360,7 +451,7 @@ mod tests {
         let reason = |change: fn(&mut Facts)| {
             let mut facts = facts((6, 18));
             change(&mut facts);
-            bpf(&facts, true, AcceptHook::Auto).unwrap_err()
+            bpf(&facts, true, AcceptHook::Auto, Turns::On).unwrap_err()
         };
         let unprivileged = reason(|facts| facts.capabilities = Capabilities::default());
         assert!(unprivileged.reason.contains("CAP_BPF") && unprivileged.grant.is_some());
@@ -373,7 +464,7 @@ mod tests {
         });
         assert!(other_kernel.reason.contains("sock_common.skc_cookie"));
         assert!(
-            bpf(&facts((6, 18)), false, AcceptHook::Auto)
+            bpf(&facts((6, 18)), false, AcceptHook::Auto, Turns::On)
                 .unwrap_err()
                 .reason
                 .contains("--no-bpf")

@@ -33,10 +33,12 @@ use crate::{
     host::Facts,
     ids::Monotonic,
     plan::{
-        self, AcceptHook, Off,
+        self, AcceptHook, Off, Turns,
         netns::{NetnsChoice, namespaces},
     },
     publish::Hub,
+    select::Selector,
+    snapshot::{BpfSnapshot, ListenSocket, ListenerKey},
     source::{
         bpf::Dumps,
         diag::DiagError,
@@ -66,6 +68,9 @@ pub struct Options {
     pub sample_hz: u32,
     pub max_connections: u32,
     pub netns: Option<NetnsChoice>,
+    pub turns: Turns,
+    /// Listeners whose turns are not shown.
+    pub without_turns: Vec<Selector>,
     pub verbose: bool,
 }
 
@@ -172,7 +177,7 @@ pub fn one_tick() -> Result<View, SamplerError> {
     let inodes = watched.inodes();
     let proc = ProcReader::new(PathBuf::from("/proc")).scan(&inodes, &BTreeSet::new());
     // Where the daemon could not load the programs either, that is what there is to say.
-    let off = plan::bpf(&facts, true, AcceptHook::Auto)
+    let off = plan::bpf(&facts, true, AcceptHook::Auto, Turns::On)
         .err()
         .unwrap_or_else(|| Off {
             reason: "a single reading, without a daemon".to_owned(),
@@ -211,6 +216,7 @@ struct Sampling {
     processes: ProcThread,
     marks: Marks,
     ownership: Ownership,
+    without_turns: Vec<Selector>,
     may_read_others: bool,
     since: SystemTime,
 }
@@ -226,6 +232,7 @@ impl Sampling {
         let choice = Choice {
             enabled: options.bpf,
             accept_hook: options.accept_hook,
+            turns: options.turns,
             max_connections: options.max_connections,
             verbose: options.verbose,
         };
@@ -241,6 +248,7 @@ impl Sampling {
             processes,
             marks: Marks::default(),
             ownership: Ownership::default(),
+            without_turns: options.without_turns,
             may_read_others: facts.capabilities.sys_ptrace,
             since,
         })
@@ -317,6 +325,7 @@ impl Sampling {
         }
         if let Some(bpf) = &mut bpf {
             self.unseen.find(bpf, dumps);
+            hide_turns(bpf, &self.without_turns, &listeners);
         }
         self.watched.note_arrivals(bpf.as_ref());
         if let Some(bpf) = &bpf {
@@ -381,6 +390,23 @@ impl Sampling {
             hint: "restart the daemon when the host is calmer".to_owned(),
         })
     }
+}
+
+/// Takes out the turns of listeners whose traffic has none that could be told.
+fn hide_turns(
+    bpf: &mut BpfSnapshot,
+    without: &[Selector],
+    listeners: &BTreeMap<ListenerKey, ListenSocket>,
+) {
+    let Some(turns) = bpf.turns.as_mut().filter(|_| !without.is_empty()) else {
+        return;
+    };
+    let is_shown = |key: &ListenerKey| {
+        let address = listeners.get(key).map(|socket| socket.address.to_string());
+        address.is_none_or(|address| !without.iter().any(|it| it.matches_address(&address)))
+    };
+    turns.listeners.retain(|key, _| is_shown(key));
+    turns.workers.retain(|key, _| is_shown(&key.listener));
 }
 
 fn host(facts: &Facts) -> Host {

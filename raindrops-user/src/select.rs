@@ -34,7 +34,7 @@ pub enum SelectError {
 
 /// What an operator typed, understood without looking at any view.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Selector {
+pub enum Selector {
     /// `NETNS:COOKIE`.
     Id(String),
     /// `:8080` and `8080`: any address.
@@ -49,7 +49,8 @@ enum Selector {
 }
 
 impl Selector {
-    fn parse(typed: &str) -> Self {
+    #[must_use]
+    pub fn parse(typed: &str) -> Self {
         if let Ok(port) = typed.parse() {
             return Self::Port(port);
         }
@@ -76,9 +77,18 @@ impl Selector {
     }
 
     fn matches(&self, listener: &Listener) -> bool {
-        let tcp = || listener.address.parse::<SocketAddr>().ok();
         match self {
             Self::Id(id) => listener.id == *id,
+            _ => self.matches_address(&listener.address),
+        }
+    }
+
+    /// Whether it means the listener with this printed address, whichever its id is.
+    #[must_use]
+    pub fn matches_address(&self, address: &str) -> bool {
+        let tcp = || address.parse::<SocketAddr>().ok();
+        match self {
+            Self::Id(_) => false,
             Self::Port(port) => tcp().is_some_and(|address| address.port() == *port),
             Self::Wildcard(port) => {
                 tcp().is_some_and(|it| it.port() == *port && it.ip().is_unspecified())
@@ -90,11 +100,9 @@ impl Selector {
                         IpAddr::V6(ip) => ip.is_loopback(),
                     }
             }),
-            Self::Tcp(address) => tcp().is_some_and(|it| it == *address),
+            Self::Tcp(typed) => tcp().is_some_and(|it| it == *typed),
             // Both as printed, and as the bytes were before they were escaped for printing.
-            Self::Literal(text) => {
-                listener.address == *text || listener.address == escaped(text.as_bytes())
-            }
+            Self::Literal(text) => address == *text || address == escaped(text.as_bytes()),
         }
     }
 

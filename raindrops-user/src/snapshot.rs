@@ -12,6 +12,7 @@ use raindrops_ebpf::{histogram::Histogram, miss::Miss};
 use crate::{
     address::Address,
     ids::{Cookie, Inode, Monotonic, NetnsId, Pid, StartTicks},
+    turns::{Found, Thread},
 };
 
 /// Which listener: joins the sources. Inodes of sockets are unique on a host at one time.
@@ -126,6 +127,8 @@ pub struct BpfSnapshot {
     pub taken: Monotonic,
     pub listeners: BTreeMap<ListenerKey, ListenerCounts>,
     pub workers: BTreeMap<WorkerKey, WorkerCounts>,
+    /// `None` where turns are not followed.
+    pub turns: Option<TurnsSnapshot>,
     /// The queue of every listener in `listeners` is looked at whenever a connection arrives.
     pub sees_arrivals: bool,
     pub misses: BTreeMap<Miss, u64>,
@@ -250,4 +253,75 @@ pub struct WorkerCounts {
     pub wait_count: u64,
     pub wait_sum_ns: u64,
     pub wait_max_ns: u64,
+}
+
+/// What the programs have counted of turns, and what their last look over all connections has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnsSnapshot {
+    /// When connections were looked at.
+    pub looked: Monotonic,
+    /// All of them were.
+    pub is_whole: bool,
+    /// What tells the end of an answer is seen; otherwise only the next read or the close ends it.
+    pub ends_seen: bool,
+    pub listeners: BTreeMap<ListenerKey, ListenerTurnCounts>,
+    pub workers: BTreeMap<WorkerKey, WorkerTurnCounts>,
+    /// Living threads that have read or answered.
+    pub threads: BTreeMap<Pid, Vec<Thread>>,
+}
+
+/// Totals of one listener's turns since the daemon began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerTurnCounts {
+    pub read_wait_unknown: u64,
+    pub unanswered: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Connections older than the daemon that are followed now, or have ended.
+    pub seeds_settled: u64,
+    pub read_wait: Histogram,
+    pub answer: Histogram,
+    pub write: Histogram,
+    /// Its connections whose worker is not known.
+    pub of_no_worker: Found,
+}
+
+/// Totals of one worker's turns on one listener, and its connections there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerTurnCounts {
+    pub turns: u64,
+    pub answers: u64,
+    pub answer_sum_ns: u64,
+    pub answer_max_ns: u64,
+    pub found: Found,
+}
+
+impl ListenerTurnCounts {
+    pub const NONE: Self = Self {
+        read_wait_unknown: 0,
+        unanswered: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        seeds_settled: 0,
+        read_wait: Histogram::EMPTY,
+        answer: Histogram::EMPTY,
+        write: Histogram::EMPTY,
+        of_no_worker: Found::NONE,
+    };
+
+    /// Turns that have begun.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        count(&self.read_wait) + self.read_wait_unknown
+    }
+}
+
+impl WorkerTurnCounts {
+    pub const NONE: Self = Self {
+        turns: 0,
+        answers: 0,
+        answer_sum_ns: 0,
+        answer_max_ns: 0,
+        found: Found::NONE,
+    };
 }

@@ -9,6 +9,7 @@ mod netns;
 pub mod puma;
 pub mod recent;
 pub mod servers;
+pub mod skew;
 
 use std::time::SystemTime;
 

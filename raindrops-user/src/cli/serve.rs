@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use raindrops_user::{
     config::{MAX_CONNECTIONS, Options, SAMPLE_HZ},
     daemon::{self, CommandLine},
-    plan::{AcceptHook, netns::NetnsChoice},
+    plan::{AcceptHook, Turns, netns::NetnsChoice},
 };
 
 /// Watch this host and answer on a Unix socket.
@@ -32,6 +32,10 @@ pub struct Args {
     /// where that is allowed, else own]
     #[arg(long, value_name = "all|own|NAME|PID")]
     netns: Option<NetnsChoice>,
+    /// How much is seen of turns: on; light, without the hooks that tell the end of an answer; or
+    /// off [default: on]
+    #[arg(long, value_name = "HOW", value_parser = turns())]
+    turns: Option<Turns>,
     /// Configuration file (TOML; keys are these options with underscores), read again on HUP
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -47,6 +51,10 @@ fn hook() -> impl clap::builder::TypedValueParser<Value = AcceptHook> {
     PossibleValuesParser::new(AcceptHook::NAMES).try_map(|name| name.parse::<AcceptHook>())
 }
 
+fn turns() -> impl clap::builder::TypedValueParser<Value = Turns> {
+    PossibleValuesParser::new(Turns::NAMES).try_map(|name| name.parse::<Turns>())
+}
+
 fn number(range: std::ops::RangeInclusive<u32>) -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(i64::from(*range.start())..=i64::from(*range.end()))
 }
@@ -59,6 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         sample_hz,
         max_connections,
         netns,
+        turns,
         config,
         log,
         verbose,
@@ -70,6 +79,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         sample_hz,
         max_connections,
         netns,
+        turns,
+        listener: None,
         log,
         verbose: verbose.then_some(true),
     };

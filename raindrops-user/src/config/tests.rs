@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use super::{AcceptHook, KEYS, NetnsChoice, Options, Settings, Who};
+use super::{
+    AcceptHook, KEYS, ListenerOptions, ListenerTurns, NetnsChoice, Options, Settings, Turns, Who,
+};
 
 fn parse(text: &str) -> Result<Options, String> {
     Options::parse(Path::new("r.toml"), text).map_err(|error| error.to_string())
@@ -16,7 +18,8 @@ fn who(root: bool, directory: Option<&str>) -> Who {
 #[test]
 fn every_key_is_read() {
     let all = "socket = '/a'\nno_bpf = true\naccept_hook = 'fexit'\nsample_hz = 20\n\
-               max_connections = 1000\nnetns = 'web'\nlog = '/l'\nverbose = true\n";
+               max_connections = 1000\nnetns = 'web'\nturns = 'light'\nlog = '/l'\nverbose = true\n\
+               listener = [{ address = ':8443', turns = 'off' }]\n";
     let expected = Options {
         socket: Some("/a".into()),
         no_bpf: Some(true),
@@ -24,6 +27,11 @@ fn every_key_is_read() {
         sample_hz: Some(20),
         max_connections: Some(1000),
         netns: Some(NetnsChoice::Name("web".to_owned())),
+        turns: Some(Turns::Light),
+        listener: Some(vec![ListenerOptions {
+            address: ":8443".to_owned(),
+            turns: ListenerTurns::Off,
+        }]),
         log: Some("/l".into()),
         verbose: Some(true),
     };
@@ -111,6 +119,8 @@ fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
         sample_hz: 50,
         max_connections: 131_072,
         netns: None,
+        turns: Turns::On,
+        without_turns: Vec::new(),
         log: Some("/l".into()),
         verbose: false,
     };

@@ -34,6 +34,7 @@ fn bpf(accepts: u64, closes: u64) -> BpfSnapshot {
         ..ListenerCounts::UNTOUCHED
     };
     BpfSnapshot {
+        turns: None,
         taken: Monotonic(Duration::ZERO),
         listeners: BTreeMap::from([(key(1), counts)]),
         workers: BTreeMap::new(),

@@ -9,7 +9,7 @@ use crate::{
     causes::with_causes,
     host::Facts,
     ids::{Monotonic, Pid, StartTicks},
-    plan::{self, AcceptHook, Off},
+    plan::{self, AcceptHook, Off, Turns},
     reconcile::FoundLater,
     snapshot::{BpfSnapshot, ListenerKey, ProcSnapshot},
     source::{
@@ -26,6 +26,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(900);
 pub struct Choice {
     pub enabled: bool,
     pub accept_hook: AcceptHook,
+    pub turns: Turns,
     pub max_connections: u32,
     pub verbose: bool,
 }
@@ -54,7 +55,7 @@ impl Programs {
     /// Loads and attaches them and teaches them what was there before. Never fails: the view then
     /// has fewer groups, and the reason.
     pub fn start(facts: &Facts, choice: Choice, watched: &mut Watched) -> Self {
-        let plan = match plan::bpf(facts, choice.enabled, choice.accept_hook) {
+        let plan = match plan::bpf(facts, choice.enabled, choice.accept_hook, choice.turns) {
             Ok(plan) => plan,
             Err(off) => return Self::Off(off),
         };
@@ -116,6 +117,7 @@ impl Running {
             listeners: u32::try_from(listeners.len()).unwrap_or(u32::MAX),
             cpus,
             logs: choice.verbose,
+            turns: plan.turns.is_ok(),
         };
         let object = object().map_err(StartError::Object)?;
         let netns = watched.only();
@@ -192,6 +194,8 @@ impl Running {
             }
         }
         self.bpf.reconcile(now);
+        self.bpf
+            .look_over_turns(|pid| proc?.processes.get(&pid)?.threads);
         let mut snapshot = self.bpf.snapshot(dumps.listeners);
         for (key, counts) in &mut snapshot.listeners {
             counts.complete &= !self.uncertain.contains(key);

@@ -39,6 +39,13 @@ pub fn bpf(
         ("lifecycle".to_owned(), hooks.lifecycle.to_owned()),
         ("accept".to_owned(), hooks.accept.to_owned()),
         ("listener".to_owned(), hooks.listener.to_owned()),
+        (
+            "turns".to_owned(),
+            match &hooks.turns {
+                Ok(way) => (*way).to_owned(),
+                Err(off) => format!("off: {}", off.reason),
+            },
+        ),
     ]);
     if !hooks.refused.is_empty() {
         detail.insert("refused".to_owned(), hooks.refused.join("; "));

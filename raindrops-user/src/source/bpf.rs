@@ -12,6 +12,7 @@ mod seed;
 mod shared;
 mod sizes;
 mod tracefs;
+mod turns;
 
 pub use load::{object, trim_heap};
 pub use seed::OpenConnection;
@@ -31,11 +32,13 @@ use raindrops_ebpf::{
     connection::{Connection, FlowKey},
     counters::{ListenerCounters, WorkerKey, WorkerRow},
     listener::{AddressKey, ListenerRow, RowRef},
+    turns::Thread,
 };
 
-use self::{read::Cached, reconcile::Reconciler, shared::SharedArray};
+use self::{read::Cached, reconcile::Reconciler, shared::SharedArray, turns::Turns};
 use crate::{
     ids::{Monotonic, NetnsId},
+    plan::Off,
     snapshot::{ListenSocket, ListenerKey},
 };
 
@@ -53,7 +56,7 @@ macro_rules! wire {
     };
 }
 
-wire!(Connection, FlowKey, WorkerKey, AddressKey, RowRef);
+wire!(Connection, FlowKey, WorkerKey, AddressKey, RowRef, Thread);
 
 /// Why BPF could not be used although it should work here.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,9 @@ pub struct Hooks {
     pub accept: &'static str,
     /// How a connection is told its listener: `sk_data_ready` or `address`.
     pub listener: &'static str,
+    /// How turns are followed: `raw_tp`, or `raw_tp+syscalls` where the end of answers is seen; or why
+    /// they are not.
+    pub turns: Result<&'static str, Off>,
     /// What did not load although it should have, or better ways to observe accepts, and why.
     pub refused: Vec<String>,
     /// Bytes of all maps' memory as the kernel accounts for it.
@@ -153,6 +159,8 @@ pub struct Bpf {
     empty_table: Option<u64>,
     /// `None` where its programs cannot be run.
     reconciler: Option<Reconciler>,
+    /// `None` where turns are not followed.
+    turns: Option<Turns>,
     cached: Vec<Option<Box<Cached>>>,
 }
 

@@ -8,6 +8,7 @@ mod gaps;
 mod groups;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod workers;
 
 use std::{
@@ -15,12 +16,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use self::{connections::connections, groups::groups, workers::workers};
+use self::{connections::connections, groups::groups, turns::Processes, workers::workers};
 use super::{
-    Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Source, View,
+    Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Server, Skew, Source, View,
     durations::recent,
     recent::{Marks, WINDOW},
     servers::{Ownership, Servers},
+    skew::skew,
 };
 use crate::{
     address::Address,
@@ -88,7 +90,8 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         .iter()
         .map(|row| (row.key, listener_id(row.key, row.socket)))
         .collect();
-    let groups = groups(&inputs, &rows, &ids);
+    let processes = Processes::of(&inputs);
+    let groups = groups(&inputs, &processes, &rows, &ids);
     let group_of: BTreeMap<&String, &String> = groups
         .iter()
         .flat_map(|group| group.members.iter().map(|member| (member, &group.id)))
@@ -98,10 +101,11 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         .map(|row| {
             let id = ids[&row.key].clone();
             let group = group_of.get(&id).map(|id| (*id).clone());
-            listener(&inputs, row, id, group)
+            listener(&inputs, &processes, row, id, group)
         })
         .collect();
-    let workers = workers(&inputs, &rows, &ids);
+    let workers = workers(&inputs, &processes, &rows, &ids);
+    let servers = servers(&inputs);
     let mut gaps = inputs.gaps;
     gaps.extend(inputs.bpf.into_iter().flat_map(gaps::missed));
     gaps.extend(inputs.bpf.and_then(gaps::skipped));
@@ -115,12 +119,38 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         listeners,
         groups,
         workers,
-        servers: inputs
-            .servers
-            .map(|servers| servers.servers.clone())
-            .unwrap_or_default(),
+        servers,
         gaps,
     }
+}
+
+/// Servers, with how evenly their workers accept.
+fn servers(inputs: &Inputs<'_>) -> Vec<Server> {
+    let Some(known) = inputs.servers else {
+        return Vec::new();
+    };
+    let with_skew = |server: &Server| {
+        let workers = server.workers.iter().copied().map(Pid).collect();
+        let skew = skew_of(inputs, &workers, |_| true);
+        Server {
+            skew: skew.as_ref().map(|skew| skew.ratio),
+            skew_accepts: skew.map(|skew| skew.accepts),
+            ..server.clone()
+        }
+    };
+    known.servers.iter().map(with_skew).collect()
+}
+
+fn skew_of(
+    inputs: &Inputs<'_>,
+    workers: &BTreeSet<Pid>,
+    is_wanted: impl Fn(&ListenerKey) -> bool,
+) -> Option<Skew> {
+    let accepts = inputs
+        .marks
+        .accepts_by_worker(inputs.bpf?, workers, is_wanted);
+    let (accepts, over) = accepts?;
+    skew(&accepts, over)
 }
 
 /// Listeners in the order of their protocol, address and identity.
@@ -221,7 +251,13 @@ fn listener_id(key: ListenerKey, socket: &ListenSocket) -> String {
     }
 }
 
-fn listener(inputs: &Inputs<'_>, row: &Row<'_>, id: String, group: Option<String>) -> Listener {
+fn listener(
+    inputs: &Inputs<'_>,
+    processes: &Processes,
+    row: &Row<'_>,
+    id: String,
+    group: Option<String>,
+) -> Listener {
     let owners = row.ownership;
     let history = inputs.ledger.and_then(|ledger| ledger.get(&row.key));
     Listener {
@@ -240,8 +276,11 @@ fn listener(inputs: &Inputs<'_>, row: &Row<'_>, id: String, group: Option<String
         holders: owners.and_then(|owners| owners.holders.as_ref()).map(pids),
         queue: queue(inputs, row, history),
         connections: connections(inputs, row),
-        turns: None,
-        skew: None,
+        turns: turns::of_listener(inputs, processes, row),
+        skew: row
+            .workers
+            .as_ref()
+            .and_then(|workers| skew_of(inputs, workers, |key| *key == row.key)),
         recent: recently(inputs, row, history),
     }
 }
@@ -319,8 +358,8 @@ fn recently(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) 
         overflows,
         overflows_over_ms: millis(watched),
         peak: history.and_then(|history| history.recent_peak),
-        wait: change.map(|change| recent(&change.wait)),
-        answer: None,
+        wait: change.as_ref().map(|change| recent(&change.wait)),
+        answer: change.and_then(|change| Some(recent(&change.answer?))),
     }
 }
 

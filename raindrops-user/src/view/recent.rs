@@ -1,14 +1,14 @@
 //! The last ten seconds, from marks set once a second.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use super::durations::Counts;
 use crate::{
-    ids::Monotonic,
-    snapshot::{BpfSnapshot, ListenerKey},
+    ids::{Monotonic, Pid},
+    snapshot::{BpfSnapshot, ListenerCounts, ListenerKey, WorkerKey},
 };
 
 /// How far back recent figures reach.
@@ -20,12 +20,28 @@ const STEP: Duration = Duration::from_secs(1);
 struct Totals {
     accepts: u64,
     wait: Counts,
+    /// `None` where turns are not followed.
+    answer: Option<Counts>,
+}
+
+impl Totals {
+    fn of(snapshot: &BpfSnapshot, key: &ListenerKey, counts: &ListenerCounts) -> Self {
+        let turns = snapshot.turns.as_ref();
+        let turns = turns.and_then(|turns| turns.listeners.get(key));
+        Self {
+            accepts: counts.accepts(),
+            wait: Counts::of(&counts.wait),
+            answer: turns.map(|turns| Counts::of(&turns.answer)),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Mark {
     at: Monotonic,
     listeners: BTreeMap<ListenerKey, Totals>,
+    /// Accepts.
+    workers: BTreeMap<WorkerKey, u64>,
 }
 
 /// Marks of the last ten seconds, oldest first.
@@ -38,6 +54,8 @@ pub struct Change {
     pub over: Duration,
     pub accepts: u64,
     pub wait: Counts,
+    /// Of turns that were answered; `None` where turns are not followed.
+    pub answer: Option<Counts>,
 }
 
 impl Marks {
@@ -50,18 +68,18 @@ impl Marks {
         let listeners = snapshot
             .listeners
             .iter()
-            .map(|(key, counts)| {
-                let wait = Counts::of(&counts.wait);
-                (
-                    *key,
-                    Totals {
-                        accepts: counts.accepts(),
-                        wait,
-                    },
-                )
-            })
+            .map(|(key, counts)| (*key, Totals::of(snapshot, key, counts)))
             .collect();
-        self.0.push_back(Mark { at, listeners });
+        let workers = snapshot
+            .workers
+            .iter()
+            .map(|(key, counts)| (*key, counts.accepts))
+            .collect();
+        self.0.push_back(Mark {
+            at,
+            listeners,
+            workers,
+        });
         // The first mark stays until the second is old enough to reach over the window.
         while self
             .0
@@ -83,22 +101,49 @@ impl Marks {
     /// What a listener has done since the oldest mark; one that was not there then began at zero.
     #[must_use]
     pub fn change(&self, snapshot: &BpfSnapshot, key: &ListenerKey) -> Option<Change> {
-        let counts = snapshot.listeners.get(key)?;
+        let now = Totals::of(snapshot, key, snapshot.listeners.get(key)?);
         let first = self.0.front()?;
-        let (accepts, wait) = (counts.accepts(), Counts::of(&counts.wait));
         let over = snapshot.taken.since(first.at);
         Some(match first.listeners.get(key) {
             Some(before) => Change {
                 over,
-                accepts: accepts.saturating_sub(before.accepts),
-                wait: wait.since(&before.wait),
+                accepts: now.accepts.saturating_sub(before.accepts),
+                wait: now.wait.since(&before.wait),
+                answer: match (now.answer, &before.answer) {
+                    (Some(now), Some(before)) => Some(now.since(before)),
+                    (now, _) => now,
+                },
             },
             None => Change {
                 over,
-                accepts,
-                wait,
+                accepts: now.accepts,
+                wait: now.wait,
+                answer: now.answer,
             },
         })
+    }
+
+    /// How many connections each of the workers of some listeners has accepted there since the oldest
+    /// mark, and how long ago that was. One that had not accepted then began at zero.
+    #[must_use]
+    pub fn accepts_by_worker(
+        &self,
+        snapshot: &BpfSnapshot,
+        workers: &BTreeSet<Pid>,
+        is_wanted: impl Fn(&ListenerKey) -> bool,
+    ) -> Option<(BTreeMap<Pid, u64>, Duration)> {
+        let first = self.0.front()?;
+        let mut accepts: BTreeMap<Pid, u64> = workers.iter().map(|pid| (*pid, 0)).collect();
+        for (key, counts) in &snapshot.workers {
+            if !is_wanted(&key.listener) {
+                continue;
+            }
+            if let Some(sum) = accepts.get_mut(&key.pid) {
+                let before = first.workers.get(key).copied().unwrap_or(0);
+                *sum += counts.accepts.saturating_sub(before);
+            }
+        }
+        Some((accepts, snapshot.taken.since(first.at)))
     }
 }
 
@@ -125,6 +170,7 @@ mod tests {
             ..ListenerCounts::UNTOUCHED
         };
         BpfSnapshot {
+            turns: None,
             taken: Monotonic(Duration::from_secs_f64(seconds)),
             listeners: BTreeMap::from([(KEY, counts)]),
             workers: BTreeMap::new(),

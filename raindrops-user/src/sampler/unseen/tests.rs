@@ -65,6 +65,7 @@ impl Look {
             ..ListenerCounts::UNTOUCHED
         };
         let bpf = BpfSnapshot {
+            turns: None,
             taken,
             listeners: BTreeMap::from([(KEY, counts)]),
             workers: BTreeMap::new(),

@@ -16,6 +16,7 @@ use raindrops_ebpf::{
     miss,
     names::{map, program},
     overlooked::LOOKS,
+    turns::mode,
 };
 
 use super::{
@@ -25,12 +26,13 @@ use super::{
     shared::SharedArray,
     sizes::{Host, WORKER_ROWS},
     tracefs,
+    turns::Turns,
 };
 use crate::{
     causes::with_causes,
     host::KernelTypes,
     ids::NetnsId,
-    plan::{AcceptWay, BpfPlan, StateHook},
+    plan::{AcceptWay, BpfPlan, Off, StateHook, TurnsPlan},
 };
 
 const STATE_TRACEPOINT: &str = "inet_sock_set_state";
@@ -80,6 +82,14 @@ impl Bpf {
                 u32::from(plan.data_ready.is_some()),
             ),
             (setting::SHARDS, host.shards()),
+            (
+                setting::TURNS,
+                match plan.turns {
+                    Ok(TurnsPlan { sees_ends: true }) => mode::ON,
+                    Ok(TurnsPlan { sees_ends: false }) => mode::LIGHT,
+                    Err(_) => mode::OFF,
+                },
+            ),
         ];
         for (global, value) in &settings {
             loader.override_global(global, value, true);
@@ -130,6 +140,7 @@ impl Bpf {
                 lifecycle: "raw_tp",
                 accept: "none",
                 listener: "address",
+                turns: plan.turns.clone().map(|_| "none"),
                 refused: Vec::new(),
                 memory,
             },
@@ -165,6 +176,10 @@ impl Bpf {
             fixed_memory,
             empty_table: connections.filter(|_| grows),
             reconciler: None,
+            turns: match plan.turns {
+                Ok(_) => Some(Turns::load(&mut ebpf, &host)?),
+                Err(_) => None,
+            },
             cached: std::iter::repeat_with(|| None)
                 .take(host.listener_rows() as usize)
                 .collect(),
@@ -190,6 +205,59 @@ impl Bpf {
         match Reconciler::load(&mut self.ebpf, plan.reconcile, looks) {
             Ok(reconciler) => self.reconciler = Some(reconciler),
             Err(error) => self.hooks.refused.push(format!("reconcile: {error}")),
+        }
+        if let Ok(turns) = &plan.turns {
+            self.attach_turns(*turns);
+        }
+        Ok(())
+    }
+
+    /// Without turns the rest is as good as with them, so that they are only missed.
+    fn attach_turns(&mut self, plan: TurnsPlan) {
+        if let Err(error) = self.attach_reads_and_writes() {
+            log::error!("continuing without turns: {}", with_causes(&error));
+            self.turns = None;
+            self.hooks.turns = Err(Off {
+                reason: chain(&error),
+                grant: None,
+            });
+            return;
+        }
+        self.hooks.turns = Ok("raw_tp");
+        if !plan.sees_ends {
+            return;
+        }
+        match self.attach_ends() {
+            Ok(()) => {
+                self.hooks.turns = Ok("raw_tp+syscalls");
+                if let Some(turns) = &mut self.turns {
+                    turns.ends_seen = true;
+                }
+            }
+            Err(error) => self.hooks.refused.push(format!("turns: {error}")),
+        }
+    }
+
+    fn attach_reads_and_writes(&mut self) -> Result<(), BpfError> {
+        Turns::load_look(&mut self.ebpf)?;
+        raw_tracepoint(&mut self.ebpf, program::DATA_WRITTEN, "sock_send_length")?;
+        raw_tracepoint(&mut self.ebpf, program::DATA_READ, "sock_recv_length")
+    }
+
+    fn attach_ends(&mut self) -> Result<(), BpfError> {
+        let polls = ["sys_enter_poll", "sys_enter_ppoll"];
+        let waits = [
+            "sys_enter_epoll_wait",
+            "sys_enter_epoll_pwait",
+            "sys_enter_epoll_pwait2",
+        ];
+        for (program, entries) in [
+            (program::EPOLL_WAIT_ENTER, &waits[..]),
+            (program::EPOLL_CTL_ENTER, &["sys_enter_epoll_ctl"]),
+            (program::POLL_ENTER, &polls),
+        ] {
+            let places: Vec<_> = entries.iter().map(|entry| ("syscalls", *entry)).collect();
+            tracepoints(&mut self.ebpf, program, &places)?;
         }
         Ok(())
     }
@@ -252,7 +320,7 @@ impl Bpf {
     }
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError>
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError>
 where
     M: TryFrom<Map, Error = aya::maps::MapError>,
 {
@@ -260,7 +328,7 @@ where
     M::try_from(map).map_err(BpfError::map(name))
 }
 
-fn shared<T: super::shared::Words>(
+pub(super) fn shared<T: super::shared::Words>(
     ebpf: &Ebpf,
     name: &'static str,
     length: u32,

@@ -87,6 +87,7 @@ impl Bpf {
             taken,
             listeners: counts,
             workers: self.workers(&keys),
+            turns: self.turns(&keys),
             skipped_accepts: self.skipped_accepts,
             sees_arrivals: self.hooks().sees_arrivals() && self.skipped_arrivals == 0,
             misses: miss::ALL
@@ -357,7 +358,7 @@ fn add(sums: &mut ListenerCounters, shard: &ListenerCounters) {
     add_histogram(&mut sums.lifetime, lifetime);
 }
 
-fn add_histogram(sum: &mut Histogram, more: &Histogram) {
+pub(super) fn add_histogram(sum: &mut Histogram, more: &Histogram) {
     for (sum, count) in sum.buckets.iter_mut().zip(&more.buckets) {
         *sum += count;
     }
@@ -367,7 +368,7 @@ fn add_histogram(sum: &mut Histogram, more: &Histogram) {
 
 /// A maximum that was lost when two CPUs sharing a shard met is at least the lower bound of the
 /// highest bucket in use.
-fn correct_max(histogram: &mut Histogram) {
+pub(super) fn correct_max(histogram: &mut Histogram) {
     if let Some(highest) = (0..BUCKETS)
         .rev()
         .find(|index| histogram.buckets[*index] != 0)

@@ -55,7 +55,7 @@ pub(super) struct Reconciler {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum StepError {
+pub(super) enum StepError {
     #[error("cannot read the keys of the table of connections")]
     Keys(#[source] io::Error),
     #[error(transparent)]
@@ -145,7 +145,7 @@ impl Bpf {
 }
 
 /// Runs a program with a number.
-fn run(ebpf: &Ebpf, name: &'static str, number: usize) -> Result<(), StepError> {
+pub(super) fn run(ebpf: &Ebpf, name: &'static str, number: usize) -> Result<(), StepError> {
     let program: &RawTracePoint = ebpf
         .program(name)
         .and_then(|program| program.try_into().ok())

@@ -289,6 +289,9 @@ impl Bpf {
                 .write(slot * self.shards + shard, &ListenerCounters::EMPTY);
         }
         self.cached[slot] = None;
+        if let Some(turns) = &mut self.turns {
+            turns.forget_listener(slot, self.shards);
+        }
         for index in 0..self.worker_rows.len() {
             if self.worker_rows.load(index, offset_of!(WorkerRow, in_use)) == 1
                 && self.worker_rows.read(index).key.slot == row.slot
@@ -323,6 +326,9 @@ impl Bpf {
         let row = self.worker_rows.read(index);
         let _ = self.workers.remove(&Wire(row.key));
         self.worker_rows.write(index, &WorkerRow::EMPTY);
+        if let Some(turns) = &mut self.turns {
+            turns.forget_worker(index);
+        }
         self.free_worker_rows
             .push(index as u32, 0)
             .map_err(BpfError::map(map::FREE_WORKER_ROWS))

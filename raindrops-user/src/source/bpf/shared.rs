@@ -15,6 +15,7 @@ use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerRow},
     listener::ListenerRow,
     overlooked::Look,
+    turns::{Gauges, ListedConnection, ListenerTurns, LookOver, WorkerTurns},
 };
 
 const WORD: usize = size_of::<u64>();
@@ -33,6 +34,16 @@ unsafe impl Words for ListenerCounters {}
 unsafe impl Words for WorkerRow {}
 // SAFETY: as above.
 unsafe impl Words for Look {}
+// SAFETY: as above.
+unsafe impl Words for ListenerTurns {}
+// SAFETY: as above.
+unsafe impl Words for WorkerTurns {}
+// SAFETY: as above.
+unsafe impl Words for Gauges {}
+// SAFETY: as above.
+unsafe impl Words for LookOver {}
+// SAFETY: as above.
+unsafe impl Words for ListedConnection {}
 // SAFETY: one word.
 unsafe impl Words for u64 {}
 

@@ -2,10 +2,13 @@
 //!
 //! Memory does not grow with the number of CPUs beyond eight: counters are sharded, not per CPU.
 
-use raindrops_ebpf::names::map;
+use raindrops_ebpf::{names::map, turns::LISTED};
 
 /// Rows for workers: one for each worker on each listener.
 pub(super) const WORKER_ROWS: u32 = 4096;
+
+/// Threads that read or answer, of all workers.
+const THREADS: u32 = 16_384;
 
 /// Connections that can be noted as born while older ones are learnt.
 pub(super) const BORN_WHILE_SEEDING: u32 = 8192;
@@ -34,6 +37,8 @@ pub struct Host {
     pub cpus: usize,
     /// The programs write log messages.
     pub logs: bool,
+    /// Turns are followed.
+    pub turns: bool,
 }
 
 impl Host {
@@ -52,13 +57,20 @@ impl Host {
     }
 
     /// Entries of each map whose size depends on the host.
-    pub(super) fn entries(&self) -> [(&'static str, u32); 13] {
+    pub(super) fn entries(&self) -> [(&'static str, u32); 19] {
         let rows = self.listener_rows();
         let seeds = self
             .tcp_sockets
             .saturating_mul(2)
             .saturating_add(SPARE_SEEDS);
+        let of_turns = |entries: u32| if self.turns { entries } else { 1 };
         [
+            (map::LISTENER_TURNS, of_turns(self.listener_counters())),
+            (map::WORKER_TURNS, of_turns(WORKER_ROWS)),
+            (map::LISTENER_GAUGES, of_turns(rows)),
+            (map::WORKER_GAUGES, of_turns(WORKER_ROWS)),
+            (map::THREADS, of_turns(THREADS)),
+            (map::LISTED_CONNECTIONS, of_turns(LISTED)),
             (map::CONNECTIONS, self.connections),
             (map::SEEDS, seeds),
             (map::BORN_WHILE_SEEDING, BORN_WHILE_SEEDING),
@@ -160,6 +172,7 @@ mod tests {
             listeners: 64,
             cpus: 2,
             logs: false,
+            turns: true,
         };
         let small = idle_bytes(&host);
         assert!(small > 2_000_000 && small <= 4_000_000, "{small}");

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Inputs, Row, connections::tcp_connections, queue};
+use super::{
+    Inputs, Row,
+    connections::tcp_connections,
+    queue,
+    turns::{self, Processes},
+};
 use crate::{
     address::Address,
     snapshot::{ListenerCounts, ListenerKey},
@@ -12,6 +17,7 @@ use crate::{
 /// Listeners that share a namespace and an address, which only SO_REUSEPORT allows.
 pub(super) fn groups(
     inputs: &Inputs<'_>,
+    processes: &Processes,
     rows: &[Row<'_>],
     ids: &BTreeMap<ListenerKey, String>,
 ) -> Vec<Group> {
@@ -34,7 +40,7 @@ pub(super) fn groups(
             members: members.iter().map(|row| ids[&row.key].clone()).collect(),
             queue: group_queue(inputs, &members),
             connections: group_connections(&members),
-            turns: None,
+            turns: turns::of_listeners(inputs, processes, &members),
         })
         .collect()
 }

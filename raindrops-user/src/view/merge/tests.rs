@@ -123,6 +123,7 @@ fn seen() -> Seen {
             active: BTreeMap::from([(key(4), 2)]),
         },
         bpf: Some(BpfSnapshot {
+            turns: None,
             taken: AT,
             listeners: BTreeMap::from([
                 (key(1), counts(4, 2, 0)),

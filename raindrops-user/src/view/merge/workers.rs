@@ -7,7 +7,10 @@ use std::{
 
 use raindrops_ebpf::miss::Miss;
 
-use super::{Inputs, Row, micros, rounded};
+use super::{
+    Inputs, Row, micros, rounded,
+    turns::{self, OfWorker, Processes},
+};
 use crate::{
     address::Address,
     escape::escaped,
@@ -19,6 +22,7 @@ use crate::{
 
 pub(super) fn workers(
     inputs: &Inputs<'_>,
+    processes: &Processes,
     rows: &[Row<'_>],
     ids: &BTreeMap<ListenerKey, String>,
 ) -> Vec<Worker> {
@@ -34,7 +38,12 @@ pub(super) fn workers(
     held.into_iter()
         .filter_map(|(pid, listeners)| {
             let process = proc.processes.get(&pid)?;
-            Some(worker(inputs, proc, servers, pid, process, &listeners, ids))
+            let turns = turns::of_worker(inputs, processes, pid, process.started);
+            let mut worker = worker(inputs, proc, servers, pid, process, &listeners, ids);
+            if let Some(turns) = turns {
+                add_turns(&mut worker, turns);
+            }
+            Some(worker)
         })
         .collect()
 }
@@ -123,6 +132,21 @@ fn worker(
         fd_limit: None,
         stalled: None,
     }
+}
+
+fn add_turns(worker: &mut Worker, of_worker: OfWorker) {
+    let OfWorker {
+        class,
+        threads_busy,
+        threads_seen,
+        clients,
+        turns,
+    } = of_worker;
+    worker.class = Some(class);
+    worker.threads_busy = threads_busy;
+    worker.threads_seen = Some(threads_seen);
+    worker.clients = clients;
+    worker.turns = Some(turns);
 }
 
 /// A worker that the programs have not seen accepting has accepted nothing since they began.

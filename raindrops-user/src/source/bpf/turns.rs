@@ -1,0 +1,363 @@
+//! Turns, as the programs count them: has them look over all connections, teaches them how each
+//! worker works, and reads what they have found.
+//!
+//! Apart from the other counters because gauges are not kept up by events, but counted anew by a
+//! program that this code runs, within a bound on its time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData},
+};
+use raindrops_ebpf::{
+    counters::WorkerRow,
+    names::{map, program},
+    turns::{self as abi, ListenerTurns, LookOver, WorkerTurns},
+};
+
+use super::{
+    Bpf, BpfError, Wire,
+    load::{load_program, refused, shared, take},
+    read::{add_histogram, correct_max},
+    reconcile::run,
+    shared::SharedArray,
+    sizes::{Host, WORKER_ROWS},
+};
+use crate::{
+    ids::{Monotonic, Pid, StartTicks},
+    snapshot::{ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts},
+    turns::{Found, Oldest, Thread, class},
+    view::Class,
+};
+
+/// Connections that one look goes over at most.
+const MOST: u64 = 1 << 16;
+/// A little less than the time between two views while somebody reads: looks come with views.
+const INTERVAL: Duration = Duration::from_millis(90);
+/// Looks take at most one part in this of one processor.
+const SHARE: u32 = 100;
+/// How often the threads are looked for that have ended.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks that may fail in a row.
+const FAILURES: u32 = 3;
+
+/// What is kept of turns.
+pub(super) struct Turns {
+    listeners: SharedArray<ListenerTurns>,
+    workers: SharedArray<WorkerTurns>,
+    listener_gauges: SharedArray<abi::Gauges>,
+    worker_gauges: SharedArray<abi::Gauges>,
+    order: SharedArray<LookOver>,
+    threads: HashMap<MapData, u32, Wire<abi::Thread>>,
+    /// The system calls that tell the end of an answer are hooked.
+    pub(super) ends_seen: bool,
+    look: u64,
+    looked: Option<Look>,
+    pruned: Monotonic,
+    processes: BTreeMap<u32, Vec<Thread>>,
+    cached: Vec<Option<Box<ListenerTurns>>>,
+    failures: u32,
+}
+
+/// One look.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Monotonic,
+    cost: Duration,
+    /// All connections were looked at.
+    is_whole: bool,
+}
+
+impl Turns {
+    pub(super) fn load(ebpf: &mut Ebpf, host: &Host) -> Result<Self, BpfError> {
+        let counters = host.listener_counters();
+        Ok(Self {
+            listeners: shared(ebpf, map::LISTENER_TURNS, counters)?,
+            workers: shared(ebpf, map::WORKER_TURNS, WORKER_ROWS)?,
+            listener_gauges: shared(ebpf, map::LISTENER_GAUGES, host.listener_rows())?,
+            worker_gauges: shared(ebpf, map::WORKER_GAUGES, WORKER_ROWS)?,
+            order: shared(ebpf, map::LOOK_OVER, 1)?,
+            threads: take(ebpf, map::THREADS)?,
+            ends_seen: false,
+            look: 0,
+            looked: None,
+            pruned: Monotonic::now(),
+            processes: BTreeMap::new(),
+            cached: std::iter::repeat_with(|| None)
+                .take(host.listener_rows() as usize)
+                .collect(),
+            failures: 0,
+        })
+    }
+
+    /// Loads the program that looks, which is attached nowhere.
+    pub(super) fn load_look(ebpf: &mut Ebpf) -> Result<(), BpfError> {
+        for name in [program::COUNT_TURNS] {
+            let program: &mut aya::programs::RawTracePoint = load_program(ebpf, name)?;
+            program.load().map_err(refused(name))?;
+        }
+        Ok(())
+    }
+
+    /// A row has gone to another listener.
+    pub(super) fn forget_listener(&mut self, slot: usize, shards: usize) {
+        for shard in 0..shards {
+            self.listeners
+                .write(slot * shards + shard, &ListenerTurns::EMPTY);
+        }
+        self.listener_gauges.write(slot, &abi::Gauges::of(0));
+        self.cached[slot] = None;
+    }
+
+    /// A row has gone to another worker.
+    pub(super) fn forget_worker(&mut self, row: usize) {
+        self.workers.write(row, &WorkerTurns::EMPTY);
+        self.worker_gauges.write(row, &abi::Gauges::of(0));
+    }
+
+    fn is_due(&self, now: Monotonic) -> bool {
+        self.failures < FAILURES
+            && self
+                .looked
+                .is_none_or(|last| now.since(last.at) >= INTERVAL.max(last.cost * SHARE))
+    }
+
+    fn read_threads(&mut self, now: Monotonic) {
+        let prunes = now.since(self.pruned) >= PRUNE_INTERVAL;
+        if prunes {
+            self.pruned = now;
+        }
+        self.processes.clear();
+        let all: Vec<_> = self.threads.iter().filter_map(Result::ok).collect();
+        for (id, Wire(thread)) in all {
+            if prunes && !is_alive(thread.process, id) {
+                let _ = self.threads.remove(&id);
+                continue;
+            }
+            let thread = (
+                thread.process,
+                Thread {
+                    id,
+                    reads: thread.reads,
+                    answers: thread.answers,
+                    handed: thread.handed,
+                    waits_for_events: thread.waited_ns != 0,
+                },
+            );
+            self.processes.entry(thread.0).or_default().push(thread.1);
+        }
+    }
+
+    fn sums(&mut self, slot: usize, shards: usize) -> ListenerTurns {
+        let offset = std::mem::offset_of!(ListenerTurns, changes);
+        let range = slot * shards..(slot + 1) * shards;
+        let changes = range.clone().fold(0u64, |sum, shard| {
+            sum.wrapping_add(self.listeners.load(shard, offset))
+        });
+        if let Some(cached) = self.cached[slot]
+            .as_ref()
+            .filter(|it| it.changes == changes)
+        {
+            return **cached;
+        }
+        let mut sums = ListenerTurns::EMPTY;
+        for shard in range {
+            add(&mut sums, &self.listeners.read(shard));
+        }
+        sums.changes = changes;
+        for histogram in [&mut sums.read_wait, &mut sums.answer, &mut sums.write] {
+            correct_max(histogram);
+        }
+        self.cached[slot] = Some(Box::new(sums));
+        sums
+    }
+
+    fn found(gauges: &abi::Gauges, look: u64) -> Found {
+        if gauges.look != look {
+            return Found::NONE;
+        }
+        let abi::Gauges {
+            look: _,
+            connections,
+            unread,
+            reading,
+            calling,
+            writing,
+            blocked,
+            parked,
+            unseen,
+            oldest_ns,
+            oldest_thread,
+        } = *gauges;
+        Found {
+            connections,
+            unread,
+            reading,
+            calling,
+            writing,
+            blocked,
+            parked,
+            unseen,
+            oldest: (oldest_ns != 0).then(|| Oldest {
+                began: Monotonic::from_nanos(oldest_ns),
+                thread: u32::try_from(oldest_thread).unwrap_or(0),
+            }),
+        }
+    }
+}
+
+impl Bpf {
+    /// Has the programs look over all connections, where that is due. `living`: how many threads a
+    /// process has, where known.
+    pub fn look_over_turns(&mut self, living: impl Fn(Pid) -> Option<u32>) {
+        let now = Monotonic::now();
+        let Some(turns) = self.turns.as_mut().filter(|turns| turns.is_due(now)) else {
+            return;
+        };
+        let began = Instant::now();
+        turns.read_threads(now);
+        for index in 0..self.worker_rows.len() {
+            let in_use = std::mem::offset_of!(WorkerRow, in_use);
+            if self.worker_rows.load(index, in_use) != 1 {
+                continue;
+            }
+            let pid = Pid(self.worker_rows.read(index).key.pid);
+            let threads = turns.processes.get(&pid.0).map_or(&[][..], Vec::as_slice);
+            let class = match class(threads, living(pid)) {
+                Class::Handoff => abi::class::HANDOFF,
+                Class::Loop => abi::class::LOOP,
+                Class::Direct | Class::Learning => abi::class::DIRECT,
+            };
+            let offset = std::mem::offset_of!(WorkerTurns, class);
+            if turns.workers.load(index, offset) != class {
+                turns.workers.swap(index, offset, class);
+            }
+        }
+        turns.look += 1;
+        turns.order.write(
+            0,
+            &LookOver {
+                look: turns.look,
+                most: MOST,
+                seen: 0,
+                slot: 0,
+                listed: 0,
+            },
+        );
+        match run(&self.ebpf, program::COUNT_TURNS, 0) {
+            Ok(()) => {
+                turns.failures = 0;
+                turns.looked = Some(Look {
+                    at: now,
+                    cost: began.elapsed(),
+                    is_whole: turns.order.read(0).seen < MOST,
+                });
+            }
+            Err(error) => {
+                turns.failures += 1;
+                if turns.failures == FAILURES {
+                    let reason = crate::causes::with_causes(&error);
+                    log::error!("turns are not counted any more: {reason}");
+                    self.hooks.refused.push(format!("turns: {reason}"));
+                    turns.looked = None;
+                }
+            }
+        }
+    }
+
+    /// What was counted of turns until now. `keys`: which listener each row is of.
+    pub(super) fn turns(&mut self, keys: &BTreeMap<u32, ListenerKey>) -> Option<TurnsSnapshot> {
+        let turns = self.turns.as_mut()?;
+        let look = turns.looked?;
+        let mut listeners: BTreeMap<ListenerKey, ListenerTurnCounts> = BTreeMap::new();
+        for (slot, key) in keys {
+            let sums = turns.sums(*slot as usize, self.shards);
+            let gauges = turns.listener_gauges.read(*slot as usize);
+            let here = listeners.entry(*key).or_insert(ListenerTurnCounts::NONE);
+            here.read_wait_unknown += sums.read_wait_unknown;
+            here.unanswered += sums.unanswered;
+            here.bytes_in += sums.bytes_in;
+            here.bytes_out += sums.bytes_out;
+            here.seeds_settled += sums.seeds_settled;
+            add_histogram(&mut here.read_wait, &sums.read_wait);
+            add_histogram(&mut here.answer, &sums.answer);
+            add_histogram(&mut here.write, &sums.write);
+            here.of_no_worker = here.of_no_worker.plus(Turns::found(&gauges, turns.look));
+        }
+        let nanos_per_tick = 1_000_000_000 / self.ticks_per_second.max(1);
+        let mut workers: BTreeMap<WorkerKey, WorkerTurnCounts> = BTreeMap::new();
+        let mut pids = BTreeSet::new();
+        for index in 0..self.worker_rows.len() {
+            let in_use = std::mem::offset_of!(WorkerRow, in_use);
+            if self.worker_rows.load(index, in_use) != 1 {
+                continue;
+            }
+            let row = self.worker_rows.read(index).key;
+            let Some(listener) = keys.get(&row.slot) else {
+                continue;
+            };
+            pids.insert(row.pid);
+            let key = WorkerKey {
+                pid: Pid(row.pid),
+                started: StartTicks(row.started_ns / nanos_per_tick),
+                listener: *listener,
+            };
+            let counted = turns.workers.read(index);
+            let found = Turns::found(&turns.worker_gauges.read(index), turns.look);
+            let here = workers.entry(key).or_insert(WorkerTurnCounts::NONE);
+            here.turns += counted.turns;
+            here.answers += counted.answers;
+            here.answer_sum_ns += counted.answer_sum_ns;
+            here.answer_max_ns = here.answer_max_ns.max(counted.answer_max_ns);
+            here.found = here.found.plus(found);
+        }
+        let threads = pids.into_iter().filter_map(|pid| {
+            let threads = turns.processes.get(&pid)?;
+            Some((Pid(pid), threads.clone()))
+        });
+        Some(TurnsSnapshot {
+            looked: look.at,
+            is_whole: look.is_whole,
+            ends_seen: turns.ends_seen,
+            listeners,
+            workers,
+            threads: threads.collect(),
+        })
+    }
+}
+
+/// Whether a thread still is one of its process.
+fn is_alive(process: u32, thread: u32) -> bool {
+    Path::new(&format!("/proc/{process}/task/{thread}")).exists()
+}
+
+fn add(sums: &mut ListenerTurns, shard: &ListenerTurns) {
+    let ListenerTurns {
+        changes: _,
+        read_wait_unknown,
+        unanswered,
+        bytes_in,
+        bytes_out,
+        seeds_settled,
+        read_wait,
+        answer,
+        write,
+    } = shard;
+    for (sum, value) in [
+        (&mut sums.read_wait_unknown, read_wait_unknown),
+        (&mut sums.unanswered, unanswered),
+        (&mut sums.bytes_in, bytes_in),
+        (&mut sums.bytes_out, bytes_out),
+        (&mut sums.seeds_settled, seeds_settled),
+    ] {
+        *sum = sum.wrapping_add(*value);
+    }
+    add_histogram(&mut sums.read_wait, read_wait);
+    add_histogram(&mut sums.answer, answer);
+    add_histogram(&mut sums.write, write);
+}

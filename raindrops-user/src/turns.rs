@@ -1,0 +1,218 @@
+//! What a worker's connections are doing, told from what one look over them found and from how its
+//! threads work. Pure.
+//!
+//! The thread that reads a request need not be the one that answers it: puma's reactor and Rainbows!'
+//! acceptor read for a pool. There no more turns can be worked on than the pool has free threads; the
+//! others wait inside the process, where the kernel sees no queue.
+
+use crate::{ids::Monotonic, view::Class};
+
+/// A thread that has read so many turns and answered none reads for others. A thread that answers
+/// what it reads has read one or two before its first answer.
+const PURE_READER: u32 = 3;
+
+/// What one thread has done since the daemon began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    pub id: u32,
+    /// Turns that it began to read.
+    pub reads: u32,
+    /// Turns that it began to answer.
+    pub answers: u32,
+    /// The part of these that another thread had read.
+    pub handed: u32,
+    /// It waits for events of many connections.
+    pub waits_for_events: bool,
+}
+
+/// Connections as one look found them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub connections: u64,
+    pub unread: u64,
+    pub reading: u64,
+    /// Read and not answered, and not waited for.
+    pub calling: u64,
+    pub writing: u64,
+    pub blocked: u64,
+    pub parked: u64,
+    pub unseen: u64,
+    pub oldest: Option<Oldest>,
+}
+
+/// The oldest turn of some connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Oldest {
+    pub began: Monotonic,
+    /// Who read it, or writes its answer.
+    pub thread: u32,
+}
+
+impl Found {
+    pub const NONE: Self = Self {
+        connections: 0,
+        unread: 0,
+        reading: 0,
+        calling: 0,
+        writing: 0,
+        blocked: 0,
+        parked: 0,
+        unseen: 0,
+        oldest: None,
+    };
+
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            unread: self.unread + other.unread,
+            reading: self.reading + other.reading,
+            calling: self.calling + other.calling,
+            writing: self.writing + other.writing,
+            blocked: self.blocked + other.blocked,
+            parked: self.parked + other.parked,
+            unseen: self.unseen + other.unseen,
+            oldest: [self.oldest, other.oldest].into_iter().flatten().min(),
+        }
+    }
+}
+
+/// The gauges of the view. `waiting` and `calling` are `None` while it is not known which threads
+/// answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauges {
+    pub waiting: Option<u64>,
+    pub reading: u64,
+    pub calling: Option<u64>,
+    pub writing: u64,
+    pub blocked: u64,
+    pub idle: u64,
+}
+
+impl Gauges {
+    /// Unknown as soon as one part is.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            waiting: self.waiting.zip(other.waiting).map(|(a, b)| a + b),
+            reading: self.reading + other.reading,
+            calling: self.calling.zip(other.calling).map(|(a, b)| a + b),
+            writing: self.writing + other.writing,
+            blocked: self.blocked + other.blocked,
+            idle: self.idle + other.idle,
+        }
+    }
+
+    /// None of anything.
+    pub const NONE: Self = Self {
+        waiting: Some(0),
+        reading: 0,
+        calling: Some(0),
+        writing: 0,
+        blocked: 0,
+        idle: 0,
+    };
+}
+
+/// How a process works, by what its living threads have done. `living`: how many it has, where known.
+#[must_use]
+pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
+    let answers = |thread: &&Thread| thread.answers > 0;
+    let mut handlers = threads.iter().filter(answers).peekable();
+    let has_handlers = handlers.peek().is_some();
+    if handlers.any(|thread| thread.waits_for_events) {
+        return Class::Loop;
+    }
+    let handed = threads.iter().any(|thread| thread.handed > 0);
+    let readers = || threads.iter().filter(|thread| thread.answers == 0);
+    if handed && readers().any(|thread| thread.reads >= PURE_READER) {
+        Class::Handoff
+    } else if living == Some(1) {
+        Class::Direct
+    } else if !has_handlers || handed && readers().any(|thread| thread.reads > 0) {
+        Class::Learning
+    } else {
+        Class::Direct
+    }
+}
+
+/// Threads that answer.
+#[must_use]
+pub fn handlers(threads: &[Thread]) -> u32 {
+    let handlers = threads.iter().filter(|thread| thread.answers > 0);
+    u32::try_from(handlers.count()).unwrap_or(u32::MAX)
+}
+
+/// Threads of a pool that could begin a turn, or have one.
+fn free_for_calls(handlers: u32, found: &Found) -> u64 {
+    u64::from(handlers).saturating_sub(found.writing + found.parked)
+}
+
+/// The gauges of one process, over all its listeners.
+#[must_use]
+pub fn gauges(class: Class, handlers: u32, found: &Found) -> Gauges {
+    let writing = match class {
+        Class::Handoff => found.writing.min(u64::from(handlers)),
+        Class::Direct | Class::Loop | Class::Learning => found.writing,
+    };
+    let calling = match class {
+        Class::Direct | Class::Loop => Some(found.calling),
+        Class::Handoff => Some(found.calling.min(free_for_calls(handlers, found))),
+        Class::Learning => (found.calling == 0).then_some(0),
+    };
+    let busy = found.unread + found.reading + found.calling + writing;
+    Gauges {
+        waiting: calling.map(|calling| found.unread + (found.calling - calling)),
+        reading: found.reading,
+        calling,
+        writing,
+        blocked: found.blocked.min(writing),
+        idle: found.connections.saturating_sub(busy),
+    }
+}
+
+/// The part of one listener in the gauges of a process that has `whole` on all its listeners. Which of
+/// the turns that were read for a pool are being worked on is not known, so where there are such of
+/// several listeners, and more than the pool can work on, the part is not known either.
+#[must_use]
+pub fn part(class: Class, handlers: u32, part: &Found, whole: &Found) -> Gauges {
+    let is_only_one = part.calling == whole.calling;
+    let all_called = whole.calling <= free_for_calls(handlers, whole);
+    if class != Class::Handoff || part.calling == 0 || all_called {
+        let as_direct = if class == Class::Handoff {
+            Class::Direct
+        } else {
+            class
+        };
+        return gauges(as_direct, handlers, part);
+    }
+    let parked_elsewhere = Found {
+        parked: whole.parked + (whole.writing - part.writing),
+        ..*part
+    };
+    let known = gauges(class, handlers, &parked_elsewhere);
+    if is_only_one {
+        known
+    } else {
+        Gauges {
+            waiting: None,
+            calling: None,
+            ..known
+        }
+    }
+}
+
+/// Threads that are in a turn; `None` for event loops, where one thread has many, and while it is not
+/// known which threads answer.
+#[must_use]
+pub fn busy_threads(class: Class, handlers: u32, gauges: &Gauges) -> Option<u32> {
+    let busy = u32::try_from(gauges.calling? + gauges.writing).unwrap_or(u32::MAX);
+    match class {
+        Class::Direct => Some(busy),
+        Class::Handoff => Some(busy.min(handlers)),
+        Class::Loop | Class::Learning => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+use std::time::Duration;
+
+use super::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part};
+use crate::{ids::Monotonic, view::Class};
+
+fn thread(reads: u32, answers: u32, handed: u32) -> Thread {
+    Thread {
+        id: 1,
+        reads,
+        answers,
+        handed,
+        waits_for_events: false,
+    }
+}
+
+fn event_loop() -> Thread {
+    Thread {
+        waits_for_events: true,
+        ..thread(1, 1, 0)
+    }
+}
+
+#[test]
+fn a_process_is_known_by_who_reads_and_who_answers() {
+    for (threads, living, expected) in [
+        // Nothing was answered yet.
+        (vec![], Some(1), Class::Direct),
+        (vec![], Some(5), Class::Learning),
+        (vec![], None, Class::Learning),
+        (vec![thread(1, 0, 0)], Some(7), Class::Learning),
+        // unicorn.
+        (vec![thread(9, 9, 0)], Some(1), Class::Direct),
+        // A pool whose threads read for themselves; one of them is in its first turn.
+        (
+            vec![thread(4, 4, 0), thread(3, 3, 0), thread(1, 0, 0)],
+            Some(8),
+            Class::Direct,
+        ),
+        // puma before its reactor has read enough to be told from a pool thread, and after.
+        (
+            vec![thread(4, 5, 1), thread(2, 0, 0)],
+            Some(8),
+            Class::Learning,
+        ),
+        (
+            vec![thread(4, 6, 2), thread(3, 0, 0)],
+            Some(8),
+            Class::Handoff,
+        ),
+        // Rainbows! with XEpollThreadPool: one reads all.
+        (
+            vec![thread(30, 0, 0), thread(0, 10, 10), thread(0, 9, 9)],
+            Some(7),
+            Class::Handoff,
+        ),
+        // Its acceptor before the first answer.
+        (vec![thread(8, 0, 0)], Some(7), Class::Learning),
+        // A thread that answers now and then what another read that answers itself.
+        (
+            vec![thread(9, 8, 0), thread(0, 1, 1)],
+            Some(8),
+            Class::Direct,
+        ),
+        // nginx, node.
+        (vec![event_loop()], Some(1), Class::Loop),
+        (vec![event_loop()], Some(11), Class::Loop),
+        // A reader that waits for events is no event loop: it does not answer.
+        (
+            vec![
+                Thread {
+                    waits_for_events: true,
+                    ..thread(9, 0, 0)
+                },
+                thread(0, 9, 9),
+            ],
+            Some(7),
+            Class::Handoff,
+        ),
+    ] {
+        assert_eq!(class(&threads, living), expected, "{threads:?} {living:?}");
+    }
+}
+
+#[test]
+fn handlers_are_those_that_have_answered() {
+    assert_eq!(handlers(&[thread(9, 0, 0), thread(0, 1, 1)]), 1);
+    assert_eq!(handlers(&[]), 0);
+}
+
+/// 30 clients of a pool of three, of whom 8 were accepted and read.
+const POOL: Found = Found {
+    connections: 8,
+    unread: 0,
+    reading: 0,
+    calling: 8,
+    writing: 0,
+    blocked: 0,
+    parked: 0,
+    unseen: 0,
+    oldest: None,
+};
+
+#[test]
+fn a_pool_works_on_as_many_turns_as_it_has_threads() {
+    let expected = Gauges {
+        waiting: Some(5),
+        calling: Some(3),
+        ..Gauges::NONE
+    };
+    assert_eq!(gauges(Class::Handoff, 3, &POOL), expected);
+    assert_eq!(busy_threads(Class::Handoff, 3, &expected), Some(3));
+
+    let direct = gauges(Class::Direct, 3, &POOL);
+    assert_eq!((direct.waiting, direct.calling), (Some(0), Some(8)));
+    assert_eq!(busy_threads(Class::Loop, 1, &direct), None);
+
+    let learning = gauges(Class::Learning, 0, &POOL);
+    assert_eq!((learning.waiting, learning.calling), (None, None));
+    assert_eq!((learning.idle, learning.writing), (0, 0));
+    assert_eq!(busy_threads(Class::Learning, 0, &learning), None);
+    assert_eq!(gauges(Class::Learning, 0, &Found::NONE), Gauges::NONE);
+}
+
+#[test]
+fn threads_that_write_or_wait_for_their_client_are_not_free() {
+    let found = Found {
+        connections: 12,
+        unread: 1,
+        reading: 2,
+        calling: 3,
+        writing: 1,
+        blocked: 1,
+        parked: 1,
+        ..Found::NONE
+    };
+    let expected = Gauges {
+        waiting: Some(3),
+        reading: 2,
+        calling: Some(1),
+        writing: 1,
+        blocked: 1,
+        idle: 5,
+    };
+    assert_eq!(gauges(Class::Handoff, 3, &found), expected);
+    let states = 3 + 2 + 1 + 1 + 5;
+    assert_eq!(found.connections, states);
+}
+
+#[test]
+fn a_listener_has_its_part_of_a_pool_only_where_that_is_certain() {
+    let few = Found {
+        connections: 2,
+        calling: 2,
+        ..Found::NONE
+    };
+    let idle = Found {
+        connections: 4,
+        ..Found::NONE
+    };
+    let calling = |of: &Found, whole: &Found| part(Class::Handoff, 3, of, whole).calling;
+    // The only listener with turns.
+    assert_eq!(calling(&POOL, &POOL.plus(idle)), Some(3));
+    assert_eq!(calling(&idle, &POOL.plus(idle)), Some(0));
+    // Fewer turns than threads.
+    let one = Found { calling: 1, ..few };
+    assert_eq!(calling(&few, &few.plus(one)), Some(2));
+    // More, of two listeners.
+    assert_eq!(calling(&few, &POOL.plus(few)), None);
+    assert_eq!(part(Class::Loop, 1, &few, &POOL.plus(few)).calling, Some(2));
+    // A thread that writes to another listener's client is not free.
+    let writing = Found {
+        connections: 1,
+        writing: 1,
+        ..Found::NONE
+    };
+    assert_eq!(calling(&POOL, &POOL.plus(writing)), Some(2));
+}
+
+#[test]
+fn the_oldest_of_all_is_the_oldest() {
+    let at = |seconds, thread| {
+        Some(Oldest {
+            began: Monotonic(Duration::from_secs(seconds)),
+            thread,
+        })
+    };
+    let of = |oldest| Found {
+        oldest,
+        ..Found::NONE
+    };
+    assert_eq!(of(at(5, 1)).plus(of(at(3, 2))).oldest, at(3, 2));
+    assert_eq!(of(None).plus(of(at(3, 2))).oldest, at(3, 2));
+}

@@ -1,0 +1,221 @@
+//! Turns of listeners and workers.
+
+use std::collections::BTreeMap;
+
+use raindrops_ebpf::histogram::Histogram;
+
+use super::{Inputs, Row, micros, millis};
+use crate::{
+    ids::{Monotonic, Pid, StartTicks},
+    snapshot::{
+        ListenerCounts, ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts,
+    },
+    turns::{Found, Gauges, Thread, busy_threads, class, gauges, handlers, part},
+    view::{
+        Class, Turns, WorkerTurns, WorkerWait, WriteEnd,
+        durations::{durations, sum},
+    },
+};
+
+/// How each process works, and what it does on all its listeners.
+pub(super) struct Processes(BTreeMap<(Pid, StartTicks), Process>);
+
+struct Process {
+    class: Class,
+    handlers: u32,
+    whole: Found,
+}
+
+impl Processes {
+    pub(super) fn of(inputs: &Inputs<'_>) -> Self {
+        let mut processes: BTreeMap<(Pid, StartTicks), Process> = BTreeMap::new();
+        for (key, counts) in turns_of(inputs).into_iter().flat_map(|it| &it.workers) {
+            let process = processes
+                .entry((key.pid, key.started))
+                .or_insert_with(|| Process::new(inputs, key.pid));
+            process.whole = process.whole.plus(counts.found);
+        }
+        Self(processes)
+    }
+}
+
+impl Process {
+    fn new(inputs: &Inputs<'_>, pid: Pid) -> Self {
+        let none: &[Thread] = &[];
+        let threads = turns_of(inputs).and_then(|turns| turns.threads.get(&pid));
+        let threads = threads.map_or(none, Vec::as_slice);
+        let process = inputs.proc.and_then(|proc| proc.processes.get(&pid));
+        Self {
+            class: class(threads, process.and_then(|process| process.threads)),
+            handlers: handlers(threads),
+            whole: Found::NONE,
+        }
+    }
+}
+
+fn turns_of<'a>(inputs: &Inputs<'a>) -> Option<&'a TurnsSnapshot> {
+    inputs.bpf?.turns.as_ref()
+}
+
+/// Of one listener; `None` where its turns are not followed.
+pub(super) fn of_listener(
+    inputs: &Inputs<'_>,
+    processes: &Processes,
+    row: &Row<'_>,
+) -> Option<Turns> {
+    of_listeners(inputs, processes, &[row])
+}
+
+/// Of several listeners together.
+pub(super) fn of_listeners(
+    inputs: &Inputs<'_>,
+    processes: &Processes,
+    rows: &[&Row<'_>],
+) -> Option<Turns> {
+    let all = turns_of(inputs)?;
+    let counts: Vec<&ListenerTurnCounts> = rows
+        .iter()
+        .map(|row| all.listeners.get(&row.key))
+        .collect::<Option<_>>()?;
+    let is_ours = |key: &ListenerKey| rows.iter().any(|row| row.key == *key);
+    let mut found = Found::NONE;
+    let mut gauge = Gauges::NONE;
+    for counts in &counts {
+        found = found.plus(counts.of_no_worker);
+        gauge = gauge.plus(gauges(Class::Direct, 0, &counts.of_no_worker));
+    }
+    for (process, worker) in &processes.0 {
+        let parts = all
+            .workers
+            .iter()
+            .filter(|(key, _)| (key.pid, key.started) == *process && is_ours(&key.listener));
+        let here = parts.fold(Found::NONE, |sum, (_, counts)| sum.plus(counts.found));
+        found = found.plus(here);
+        gauge = gauge.plus(part(worker.class, worker.handlers, &here, &worker.whole));
+    }
+    let total = |figure: fn(&ListenerTurnCounts) -> u64| counts.iter().map(|it| figure(it)).sum();
+    let histogram = |which: fn(&ListenerTurnCounts) -> &Histogram| {
+        durations(&sum(counts.iter().map(|counts| which(counts))))
+    };
+    let Gauges {
+        waiting,
+        reading,
+        calling,
+        writing,
+        blocked,
+        idle,
+    } = gauge;
+    // What a look has not reached may be in any state.
+    let known = |gauge: u64| all.is_whole.then_some(gauge);
+    Some(Turns {
+        waiting: waiting.and_then(known),
+        reading: known(reading),
+        calling: calling.and_then(known),
+        writing: known(writing),
+        blocked: known(blocked),
+        idle: known(idle),
+        total: total(ListenerTurnCounts::total),
+        unanswered: total(|counts| counts.unanswered),
+        bytes_in: total(|counts| counts.bytes_in),
+        bytes_out: total(|counts| counts.bytes_out),
+        read_wait: histogram(|counts| &counts.read_wait),
+        answer: histogram(|counts| &counts.answer),
+        write: histogram(|counts| &counts.write),
+        oldest_us: oldest_us(&found, inputs.now),
+        complete: all.is_whole
+            && found.unseen == 0
+            && rows.iter().zip(&counts).all(|(row, counts)| {
+                row.counts
+                    .is_some_and(|connections| are_all_followed(connections, counts))
+            }),
+        write_end: if all.ends_seen {
+            WriteEnd::Seen
+        } else {
+            WriteEnd::NextRead
+        },
+        age_ms: Some(millis(inputs.now.since(all.looked))),
+        source: "bpf".to_owned(),
+    })
+}
+
+/// Whether no connection is older than the daemon, and still unread.
+fn are_all_followed(connections: &ListenerCounts, turns: &ListenerTurnCounts) -> bool {
+    connections.complete && connections.seeded <= turns.seeds_settled
+}
+
+fn oldest_us(found: &Found, now: Monotonic) -> Option<u64> {
+    let age = now.since(found.oldest?.began);
+    Some(u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// What is known of one worker's turns.
+pub(super) struct OfWorker {
+    pub class: Class,
+    pub threads_busy: Option<u32>,
+    pub threads_seen: u32,
+    pub clients: Option<u64>,
+    pub turns: WorkerTurns,
+}
+
+/// Of one worker on all its listeners; `None` where turns are not followed.
+pub(super) fn of_worker(
+    inputs: &Inputs<'_>,
+    processes: &Processes,
+    pid: Pid,
+    started: StartTicks,
+) -> Option<OfWorker> {
+    let all = turns_of(inputs)?;
+    let idle;
+    let process = match processes.0.get(&(pid, started)) {
+        Some(process) => process,
+        None => {
+            idle = Process::new(inputs, pid);
+            &idle
+        }
+    };
+    let mine = |(key, counts): (&WorkerKey, &WorkerTurnCounts)| {
+        ((key.pid, key.started) == (pid, started)).then_some(*counts)
+    };
+    let counts: Vec<WorkerTurnCounts> = all.workers.iter().filter_map(mine).collect();
+    let found = &process.whole;
+    let gauge = gauges(process.class, process.handlers, found);
+    let total = |figure: fn(&WorkerTurnCounts) -> u64| counts.iter().map(figure).sum();
+    let Gauges {
+        waiting,
+        reading,
+        calling,
+        writing,
+        blocked,
+        idle,
+    } = gauge;
+    let known = |gauge: u64| all.is_whole.then_some(gauge);
+    Some(OfWorker {
+        class: process.class,
+        threads_busy: busy_threads(process.class, process.handlers, &gauge)
+            .filter(|_| all.is_whole && all.ends_seen),
+        threads_seen: process.handlers,
+        clients: known(found.connections),
+        turns: WorkerTurns {
+            waiting: waiting.and_then(known),
+            reading: known(reading),
+            calling: calling.and_then(known),
+            writing: known(writing),
+            blocked: known(blocked),
+            idle: known(idle),
+            total: total(|counts| counts.turns),
+            answer: WorkerWait {
+                count: total(|counts| counts.answers),
+                sum_us: micros(total(|counts| counts.answer_sum_ns)),
+                max_us: micros(
+                    counts
+                        .iter()
+                        .map(|counts| counts.answer_max_ns)
+                        .max()
+                        .unwrap_or(0),
+                ),
+            },
+            oldest_us: oldest_us(found, inputs.now),
+            oldest_thread: found.oldest.map(|oldest| oldest.thread),
+        },
+    })
+}
