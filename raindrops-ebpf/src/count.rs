@@ -203,27 +203,34 @@ impl Listener {
     /// A turn that was answered has ended; its writes took so long.
     #[inline(always)]
     pub fn written(self, write_ns: u64) {
-        self.turns(|turns| record(&raw mut turns.write, write_ns));
+        self.turns(|turns| {
+            record(&raw mut turns.write, write_ns);
+            add(&raw mut turns.changes, 1);
+        });
     }
 
     #[inline(always)]
     pub fn unanswered(self) {
-        self.turns(|turns| add(&raw mut turns.unanswered, 1));
+        self.turns(|turns| {
+            add(&raw mut turns.unanswered, 1);
+            add(&raw mut turns.changes, 1);
+        });
     }
 
     /// A connection that is older than the programs is followed from now on, or has ended.
     #[inline(always)]
     pub fn seed_settled(self) {
-        self.turns(|turns| add(&raw mut turns.seeds_settled, 1));
+        self.turns(|turns| {
+            add(&raw mut turns.seeds_settled, 1);
+            add(&raw mut turns.changes, 1);
+        });
     }
 
     #[inline(always)]
     fn turns(self, change: impl Fn(&mut ListenerTurns)) {
         if let Some(turns) = LISTENER_TURNS.get_ptr_mut(self.index) {
             // SAFETY: a pointer to a whole map value.
-            let turns = unsafe { &mut *turns };
-            change(turns);
-            add(&raw mut turns.changes, 1);
+            change(unsafe { &mut *turns });
         }
     }
 }

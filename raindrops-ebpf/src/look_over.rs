@@ -39,6 +39,7 @@ struct Look {
     most: u64,
     seen: u64,
     slot: u64,
+    skip: u64,
     listed: u64,
 }
 
@@ -68,6 +69,7 @@ fn go_over(each: *mut c_void) {
         most: order.most,
         seen: 0,
         slot: order.slot,
+        skip: order.skip,
         listed: 0,
     };
     let table = (&raw const CONNECTIONS).cast_mut().cast::<c_void>();
@@ -166,6 +168,10 @@ extern "C" fn list_one(
     let sock = Sock::new(key);
     let is_unix = connection.events & event::UNIX != 0;
     if is_unix && !is_still(sock, connection) {
+        return CONTINUE;
+    }
+    if look.skip > 0 {
+        look.skip -= 1;
         return CONTINUE;
     }
     let Some(place) = LISTED_CONNECTIONS.get_ptr_mut(look.listed as u32) else {

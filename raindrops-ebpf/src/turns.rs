@@ -21,7 +21,7 @@ pub mod mode {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerTurns {
-    /// Changes whenever anything else here does.
+    /// Changes whenever anything else here does that comes without bytes.
     pub changes: u64,
     /// Turns of which is not known since when their data was there.
     pub read_wait_unknown: u64,
@@ -116,14 +116,16 @@ pub struct LookOver {
     pub most: u64,
     /// Entries gone over.
     pub seen: u64,
-    /// Listener whose connections are to be listed; only there where connections are listed.
+    /// Listener whose connections are to be listed, and how many of them to pass over first; only
+    /// there where connections are listed.
     pub slot: u64,
+    pub skip: u64,
     /// Connections listed.
     pub listed: u64,
 }
 
-/// Connections in one list.
-pub const LISTED: u32 = 4096;
+/// Connections in one list; more are listed by several looks.
+pub const LISTED: u32 = 512;
 
 /// One accepted connection, as one look found it.
 #[repr(C)]
@@ -165,7 +167,7 @@ const _: () = assert!(size_of::<ListenerTurns>() == 48 + 3 * size_of::<Histogram
 const _: () = assert!(size_of::<WorkerTurns>() == 40);
 const _: () = assert!(size_of::<Thread>() == 24);
 const _: () = assert!(size_of::<Gauges>() == 88);
-const _: () = assert!(size_of::<LookOver>() == 40);
+const _: () = assert!(size_of::<LookOver>() == 48);
 const _: () = assert!(size_of::<ListedConnection>() == 120);
 
 impl ListenerTurns {

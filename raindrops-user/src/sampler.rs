@@ -217,6 +217,8 @@ struct Sampling {
     marks: Marks,
     ownership: Ownership,
     without_turns: Vec<Selector>,
+    /// Somebody reads the views.
+    is_read: bool,
     may_read_others: bool,
     since: SystemTime,
 }
@@ -249,6 +251,7 @@ impl Sampling {
             marks: Marks::default(),
             ownership: Ownership::default(),
             without_turns: options.without_turns,
+            is_read: false,
             may_read_others: facts.capabilities.sys_ptrace,
             since,
         })
@@ -274,7 +277,8 @@ impl Sampling {
                 // Beats that were missed are not made up for.
                 next = (next + period).max(now);
             }
-            let is_read = is_asked || hub.is_read();
+            self.is_read = is_asked || hub.is_read();
+            let is_read = self.is_read;
             self.processes.note_reader(is_read);
             self.watched.sample(self.programs.activity());
             let interval = if is_read {
@@ -304,7 +308,7 @@ impl Sampling {
         };
         let proc = self.processes.latest();
         let counted = match &mut self.programs {
-            Programs::On(running) => running.sample(dumps, proc.as_deref()),
+            Programs::On(running) => running.sample(dumps, proc.as_deref(), self.is_read),
             Programs::Off(_) => Ok(None),
         };
         let mut bpf = match counted {

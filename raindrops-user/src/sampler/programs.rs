@@ -169,7 +169,8 @@ impl Running {
         self.bpf.hooks()
     }
 
-    /// What has been counted; before that, rows are made for new listeners.
+    /// What has been counted; before that, rows are made for new listeners. `is_read`: somebody reads
+    /// the views.
     ///
     /// # Errors
     /// When a map cannot be changed.
@@ -177,6 +178,7 @@ impl Running {
         &mut self,
         dumps: Dumps<'_>,
         proc: Option<&ProcSnapshot>,
+        is_read: bool,
     ) -> Result<Option<BpfSnapshot>, BpfError> {
         let now = Monotonic::now();
         let is_due = now.since(self.followed_at) >= FOLLOW_INTERVAL;
@@ -188,14 +190,15 @@ impl Running {
         if is_due {
             self.bpf.flush_log();
             self.bpf.ask_kernel();
+            self.bpf.end_seeding()?;
             if let Some(proc) = proc {
                 self.bpf
                     .forget_workers(|pid, started| is_gone(proc, pid, started))?;
             }
         }
         self.bpf.reconcile(now);
-        self.bpf
-            .look_over_turns(|pid| proc?.processes.get(&pid)?.threads);
+        let living = |pid| proc?.processes.get(&pid)?.threads;
+        self.bpf.look_over_turns(is_read, living);
         let mut snapshot = self.bpf.snapshot(dumps.listeners);
         for (key, counts) in &mut snapshot.listeners {
             counts.complete &= !self.uncertain.contains(key);

@@ -137,6 +137,7 @@ pub struct Bpf {
     seeding: aya::maps::Array<MapData, u32>,
     seeding_complete: bool,
     has_seeded: bool,
+    no_seeds_left: bool,
     /// When each row was first seen here, or seen to have closed.
     known: BTreeMap<u32, Monotonic>,
     /// Rows of listeners that the programs did not see begin: connections that are older than a

@@ -164,6 +164,7 @@ impl Bpf {
             seeding: take(&mut ebpf, map::SEEDING)?,
             seeding_complete: false,
             has_seeded: false,
+            no_seeds_left: false,
             known: BTreeMap::new(),
             late: BTreeSet::new(),
             read_at: BTreeMap::new(),

@@ -113,6 +113,18 @@ impl Bpf {
         Ok(())
     }
 
+    /// Ends the look for older connections by their cookie once there are none left.
+    ///
+    /// # Errors
+    /// When the map cannot be changed.
+    pub fn end_seeding(&mut self) -> Result<(), BpfError> {
+        if !self.has_seeded || self.no_seeds_left || self.seeds.keys().next().is_some() {
+            return Ok(());
+        }
+        self.no_seeds_left = true;
+        self.set_seeding(seeding::OFF)
+    }
+
     fn set_seeding(&mut self, phase: u32) -> Result<(), BpfError> {
         self.seeding
             .set(0, phase, 0)

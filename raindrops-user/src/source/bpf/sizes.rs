@@ -8,7 +8,7 @@ use raindrops_ebpf::{names::map, turns::LISTED};
 pub(super) const WORKER_ROWS: u32 = 4096;
 
 /// Threads that read or answer, of all workers.
-const THREADS: u32 = 16_384;
+const THREADS: u32 = 8192;
 
 /// Connections that can be noted as born while older ones are learnt.
 pub(super) const BORN_WHILE_SEEDING: u32 = 8192;
@@ -172,10 +172,16 @@ mod tests {
             listeners: 64,
             cpus: 2,
             logs: false,
-            turns: true,
+            turns: false,
         };
         let small = idle_bytes(&host);
         assert!(small > 2_000_000 && small <= 4_000_000, "{small}");
+        host.turns = true;
+        let with_turns = idle_bytes(&host);
+        assert!(
+            with_turns > small && with_turns <= 6_000_000,
+            "{with_turns}"
+        );
         host.cpus = 128;
         host.listeners = 256;
         let large = idle_bytes(&host);

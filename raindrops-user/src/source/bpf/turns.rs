@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem::offset_of,
     path::Path,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use aya::{
     maps::{HashMap, MapData},
 };
 use raindrops_ebpf::{
-    counters::WorkerRow,
+    counters::{ListenerCounters, WorkerRow},
     names::{map, program},
     turns::{self as abi, ListenerTurns, LookOver, WorkerTurns},
 };
@@ -24,12 +25,14 @@ use super::{
     Bpf, BpfError, Wire,
     load::{load_program, refused, shared, take},
     read::{add_histogram, correct_max},
-    reconcile::run,
+    reconcile::{StepError, run},
     shared::SharedArray,
     sizes::{Host, WORKER_ROWS},
 };
 use crate::{
+    causes::with_causes,
     ids::{Monotonic, Pid, StartTicks},
+    plan::Off,
     snapshot::{ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts},
     turns::{Found, Oldest, Thread, class},
     view::Class,
@@ -39,8 +42,16 @@ use crate::{
 const MOST: u64 = 1 << 16;
 /// A little less than the time between two views while somebody reads: looks come with views.
 const INTERVAL: Duration = Duration::from_millis(90);
-/// Looks take at most one part in this of one processor.
-const SHARE: u32 = 100;
+/// Looks take at most one part in this of one processor. One takes a millisecond or two however few
+/// connections there are, because the kernel goes over the whole table.
+const SHARE: u32 = 200;
+/// What tells the end of an answer comes a moment after its last write, and a client that takes
+/// nothing is told by time: after the last change there is one more look.
+const SETTLES: Duration = Duration::from_secs(1);
+/// Between looks while nothing is read or written, while somebody reads the views and while nobody
+/// does. Data may come that nobody reads, and nothing tells of the end of a unix connection.
+const QUIET: Duration = Duration::from_secs(1);
+const QUIET_UNREAD: Duration = Duration::from_secs(5);
 /// How often the threads are looked for that have ended.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks that may fail in a row.
@@ -58,6 +69,9 @@ pub(super) struct Turns {
     pub(super) ends_seen: bool,
     look: u64,
     looked: Option<Look>,
+    /// Sum of what has changed when it was last seen to, and when that was.
+    changes: u64,
+    changed: Monotonic,
     pruned: Monotonic,
     processes: BTreeMap<u32, Vec<Thread>>,
     cached: Vec<Option<Box<ListenerTurns>>>,
@@ -86,6 +100,8 @@ impl Turns {
             ends_seen: false,
             look: 0,
             looked: None,
+            changes: 0,
+            changed: Monotonic::now(),
             pruned: Monotonic::now(),
             processes: BTreeMap::new(),
             cached: std::iter::repeat_with(|| None)
@@ -120,11 +136,44 @@ impl Turns {
         self.worker_gauges.write(row, &abi::Gauges::of(0));
     }
 
-    fn is_due(&self, now: Monotonic) -> bool {
-        self.failures < FAILURES
-            && self
-                .looked
-                .is_none_or(|last| now.since(last.at) >= INTERVAL.max(last.cost * SHARE))
+    /// Whether a look could find anything new, and may be taken.
+    fn is_due(&self, now: Monotonic, is_read: bool) -> bool {
+        if self.failures >= FAILURES {
+            return false;
+        }
+        let Some(last) = self.looked else {
+            return true;
+        };
+        let age = now.since(last.at);
+        let is_settled = last.at >= Monotonic(self.changed.0 + SETTLES);
+        let quiet = if is_read { QUIET } else { QUIET_UNREAD };
+        let may_differ = age >= quiet || !is_settled && (self.changed >= last.at || age >= SETTLES);
+        may_differ && age >= INTERVAL.max(last.cost * SHARE)
+    }
+
+    /// Takes note of whether anything has happened to the connections of these rows.
+    fn note_changes(&mut self, rows: &[u32], shards: usize, others: u64, now: Monotonic) {
+        let shards_of = |slot: &u32| {
+            let slot = *slot as usize;
+            slot * shards..(slot + 1) * shards
+        };
+        let all = rows.iter().flat_map(shards_of);
+        let changes = all.fold(others, |sum, shard| sum.wrapping_add(self.change(shard)));
+        if changes != self.changes {
+            self.changes = changes;
+            self.changed = now;
+        }
+    }
+
+    /// Rises with every change of a shard.
+    fn change(&self, shard: usize) -> u64 {
+        let offsets = [
+            offset_of!(ListenerTurns, changes),
+            offset_of!(ListenerTurns, bytes_in),
+            offset_of!(ListenerTurns, bytes_out),
+        ];
+        let words = offsets.map(|offset| self.listeners.load(shard, offset));
+        words.into_iter().fold(0, u64::wrapping_add)
     }
 
     fn read_threads(&mut self, now: Monotonic) {
@@ -154,11 +203,9 @@ impl Turns {
     }
 
     fn sums(&mut self, slot: usize, shards: usize) -> ListenerTurns {
-        let offset = std::mem::offset_of!(ListenerTurns, changes);
         let range = slot * shards..(slot + 1) * shards;
-        let changes = range.clone().fold(0u64, |sum, shard| {
-            sum.wrapping_add(self.listeners.load(shard, offset))
-        });
+        let all = range.clone();
+        let changes = all.fold(0u64, |sum, shard| sum.wrapping_add(self.change(shard)));
         if let Some(cached) = self.cached[slot]
             .as_ref()
             .filter(|it| it.changes == changes)
@@ -212,18 +259,65 @@ impl Turns {
 }
 
 impl Bpf {
-    /// Has the programs look over all connections, where that is due. `living`: how many threads a
-    /// process has, where known.
-    pub fn look_over_turns(&mut self, living: impl Fn(Pid) -> Option<u32>) {
+    /// Has the programs look over all connections, where that is due. `is_read`: somebody reads the
+    /// views. `living`: how many threads a process has, where known.
+    pub fn look_over_turns(&mut self, is_read: bool, living: impl Fn(Pid) -> Option<u32>) {
+        if self.turns.is_none() {
+            return;
+        }
         let now = Monotonic::now();
-        let Some(turns) = self.turns.as_mut().filter(|turns| turns.is_due(now)) else {
+        let connections = self.changes_of_connections();
+        let (rows, shards) = (&self.used_rows, self.shards);
+        let Some(turns) = self.turns.as_mut() else {
             return;
         };
+        turns.note_changes(rows, shards, connections, now);
+        if !turns.is_due(now, is_read) {
+            return;
+        }
         let began = Instant::now();
+        let is_whole = if self.has_no_connections() {
+            Ok(true)
+        } else {
+            self.teach_classes(now, living);
+            self.run_look()
+        };
+        let Some(turns) = self.turns.as_mut() else {
+            return;
+        };
+        match is_whole {
+            Ok(is_whole) => {
+                turns.failures = 0;
+                turns.look += 1;
+                turns.looked = Some(Look {
+                    at: now,
+                    cost: began.elapsed(),
+                    is_whole,
+                });
+            }
+            Err(error) => {
+                turns.failures += 1;
+                if turns.failures == FAILURES {
+                    let reason = with_causes(&error);
+                    log::error!("turns are not counted any more: {reason}");
+                    self.hooks.turns = Err(Off {
+                        reason,
+                        grant: Some("restart the daemon".to_owned()),
+                    });
+                    turns.looked = None;
+                }
+            }
+        }
+    }
+
+    /// Tells the program that looks how each worker works.
+    fn teach_classes(&mut self, now: Monotonic, living: impl Fn(Pid) -> Option<u32>) {
+        let Some(turns) = self.turns.as_mut() else {
+            return;
+        };
         turns.read_threads(now);
         for index in 0..self.worker_rows.len() {
-            let in_use = std::mem::offset_of!(WorkerRow, in_use);
-            if self.worker_rows.load(index, in_use) != 1 {
+            if self.worker_rows.load(index, offset_of!(WorkerRow, in_use)) != 1 {
                 continue;
             }
             let pid = Pid(self.worker_rows.read(index).key.pid);
@@ -233,41 +327,41 @@ impl Bpf {
                 Class::Loop => abi::class::LOOP,
                 Class::Direct | Class::Learning => abi::class::DIRECT,
             };
-            let offset = std::mem::offset_of!(WorkerTurns, class);
-            if turns.workers.load(index, offset) != class {
-                turns.workers.swap(index, offset, class);
-            }
+            turns
+                .workers
+                .swap(index, offset_of!(WorkerTurns, class), class);
         }
-        turns.look += 1;
-        turns.order.write(
-            0,
-            &LookOver {
-                look: turns.look,
-                most: MOST,
-                seen: 0,
-                slot: 0,
-                listed: 0,
-            },
-        );
-        match run(&self.ebpf, program::COUNT_TURNS, 0) {
-            Ok(()) => {
-                turns.failures = 0;
-                turns.looked = Some(Look {
-                    at: now,
-                    cost: began.elapsed(),
-                    is_whole: turns.order.read(0).seen < MOST,
-                });
-            }
-            Err(error) => {
-                turns.failures += 1;
-                if turns.failures == FAILURES {
-                    let reason = crate::causes::with_causes(&error);
-                    log::error!("turns are not counted any more: {reason}");
-                    self.hooks.refused.push(format!("turns: {reason}"));
-                    turns.looked = None;
-                }
-            }
-        }
+    }
+
+    /// Whether all connections were looked at.
+    fn run_look(&mut self) -> Result<bool, StepError> {
+        let Some(turns) = self.turns.as_mut() else {
+            return Ok(false);
+        };
+        let order = LookOver {
+            look: turns.look + 1,
+            most: MOST,
+            seen: 0,
+            slot: 0,
+            skip: 0,
+            listed: 0,
+        };
+        turns.order.write(0, &order);
+        run(&self.ebpf, program::COUNT_TURNS, 0)?;
+        Ok(turns.order.read(0).seen < MOST)
+    }
+
+    fn changes_of_connections(&self) -> u64 {
+        let shards_of = |slot: &u32| {
+            let slot = *slot as usize;
+            slot * self.shards..(slot + 1) * self.shards
+        };
+        let all = self.used_rows.iter().flat_map(shards_of);
+        let changes = |shard| {
+            self.counters
+                .load(shard, offset_of!(ListenerCounters, changes))
+        };
+        all.fold(0u64, |sum, shard| sum.wrapping_add(changes(shard)))
     }
 
     /// What was counted of turns until now. `keys`: which listener each row is of.
@@ -293,7 +387,7 @@ impl Bpf {
         let mut workers: BTreeMap<WorkerKey, WorkerTurnCounts> = BTreeMap::new();
         let mut pids = BTreeSet::new();
         for index in 0..self.worker_rows.len() {
-            let in_use = std::mem::offset_of!(WorkerRow, in_use);
+            let in_use = offset_of!(WorkerRow, in_use);
             if self.worker_rows.load(index, in_use) != 1 {
                 continue;
             }
