@@ -1,11 +1,11 @@
 //! `accept()` has returned a connection.
 
-use core::ptr::NonNull;
+use core::{num::NonZeroU64, ptr::NonNull};
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use raindrops_ebpf::{
-    connection::{Connection, event, seeding},
-    listener::{AF_INET, AF_INET6, AF_UNIX},
+    connection::{Connection, NO_WORKER, event, seeding},
+    listener::{AF_INET, AF_INET6, AF_UNIX, RowRef},
     miss::Miss,
 };
 
@@ -177,26 +177,38 @@ pub fn unix(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
     }
     Listener::at(row)?.accepted(wait);
     let worker = Worker::current(row.slot);
-    if turn::are_followed() {
-        let mut connection = Connection::born(0);
-        connection.events = event::ACCEPTED | event::UNIX;
-        connection.established_ns = wait.map_or(0, |wait| now.saturating_sub(wait.get()));
-        connection.listener = row;
-        connection.turn.accepted_ns = now;
-        connection.turn.inode = child.inode()?;
-        connection.turn.process = current_process();
-        if let Ok(worker) = worker {
-            connection.turn.worker = worker;
-        }
-        if child.unix_queue_length()? != 0 {
-            connection.turn.data_ns = now;
-        }
-        turn::unix_accepted(child, &connection)?;
-    }
-    if let Some(worker) = Worker::at(worker?) {
+    if let Ok(worker) = worker
+        && let Some(worker) = Worker::at(worker)
+    {
         worker.accepted(now, wait);
     }
-    Ok(())
+    if turn::are_followed() {
+        follow_unix(child, row, worker.unwrap_or(NO_WORKER), wait, now)?;
+    }
+    worker.map(drop)
+}
+
+/// Unix connections are followed for their turns.
+#[inline(always)]
+fn follow_unix(
+    child: Sock,
+    row: RowRef,
+    worker: u32,
+    wait: Option<NonZeroU64>,
+    now: u64,
+) -> Result<(), Miss> {
+    let mut connection = Connection::born(0);
+    connection.events = event::ACCEPTED | event::UNIX;
+    connection.established_ns = wait.map_or(0, |wait| now.saturating_sub(wait.get()));
+    connection.listener = row;
+    connection.turn.accepted_ns = now;
+    connection.turn.inode = child.inode()?;
+    connection.turn.process = current_process();
+    connection.turn.worker = worker;
+    if child.unix_queue_length()? != 0 {
+        connection.turn.data_ns = now;
+    }
+    turn::unix_accepted(child, &connection)
 }
 
 #[inline(always)]

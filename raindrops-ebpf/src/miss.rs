@@ -29,10 +29,12 @@ pub enum Miss {
     /// to another member of the group, which one cannot be told. It is counted on one of them, or,
     /// while none is known, on the one that has closed.
     LeftToAnother = 10,
+    /// There was no room for a thread that reads or answers.
+    ThreadsFull = 11,
 }
 
 /// Every reason, in the order of the map.
-pub const ALL: [Miss; 11] = [
+pub const ALL: [Miss; 12] = [
     Miss::ConnectionsFull,
     Miss::ListenersFull,
     Miss::WorkersFull,
@@ -44,6 +46,7 @@ pub const ALL: [Miss; 11] = [
     Miss::OtherProtocol,
     Miss::StaleListener,
     Miss::LeftToAnother,
+    Miss::ThreadsFull,
 ];
 
 #[cfg(test)]

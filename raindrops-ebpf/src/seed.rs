@@ -171,6 +171,8 @@ pub fn moved(sock: Sock) -> Result<Option<NonNull<Connection>>, Miss> {
         return Err(Miss::ConnectionsFull);
     }
     let _ = SEEDS.remove(cookie.get());
-    Listener::at(connection.listener)?.seed_settled();
+    if connection.turn.accepted_ns == 0 {
+        Listener::at(connection.listener)?.seed_settled();
+    }
     Ok(CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new))
 }

@@ -15,7 +15,7 @@ use raindrops_ebpf::{
 };
 
 use crate::{
-    count::{Listener, Worker},
+    count::{self, Listener, Worker},
     lifecycle::elapsed,
     listen,
     maps::{CONNECTIONS, THREADS},
@@ -282,7 +282,9 @@ fn note(process: u32, thread: u32, change: impl Fn(&mut Thread)) {
         waited_ns: 0,
     };
     change(&mut row);
-    let _ = THREADS.insert(thread, row, 0);
+    if THREADS.insert(thread, row, 0).is_err() {
+        count::missed(Miss::ThreadsFull);
+    }
 }
 
 /// The entry of a connection that was accepted before it could be followed.

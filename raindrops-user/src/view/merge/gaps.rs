@@ -55,6 +55,11 @@ pub(super) fn missed(bpf: &BpfSnapshot) -> impl Iterator<Item = Gap> {
                 "events not counted: their listener was gone",
                 "none: the connections outlived their listener's row",
             ),
+            Miss::ThreadsFull => (
+                "threads-full",
+                "threads of workers that are not known: no room; calling and waiting may be wrong",
+                "there are over 8192 threads that read or answer",
+            ),
             Miss::LeftToAnother => (
                 "left-to-another",
                 "accepts of connections that a closing listener left to another of its group \
