@@ -16,7 +16,7 @@ use crate::{
     listen,
     maps::{CONNECTIONS, QUEUED_UNIX},
     seed,
-    sock::{File, IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
+    sock::{File, IPPROTO_MPTCP, IPPROTO_TCP, Sock, UnixName, state},
     turn,
 };
 
@@ -26,7 +26,7 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
     let file = File::of_descriptor(descriptor)?;
     let child = file.sock()?;
     let mut path = child;
-    let mut connection = CONNECTIONS.get_ptr_mut(child.key()).and_then(NonNull::new);
+    let mut connection = followed(child);
     if connection.is_none() {
         // What is behind the descriptor may have changed since.
         if !file.is_socket()? {
@@ -53,6 +53,22 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
         Ok(())
     } else {
         followed_as_a_whole::<E>(path, child, true)
+    }
+}
+
+/// The entry of a TCP or MPTCP connection. That of a unix connection may be of an earlier one, whose
+/// end nobody has seen.
+#[inline(always)]
+fn followed(child: Sock) -> Option<NonNull<Connection>> {
+    let connection = CONNECTIONS
+        .get_ptr_mut(child.key())
+        .and_then(NonNull::new)?;
+    // SAFETY: a pointer to a whole map value.
+    let events = unsafe { (*connection.as_ptr()).events };
+    if events & event::UNIX == 0 {
+        Some(connection)
+    } else {
+        None
     }
 }
 
@@ -203,6 +219,7 @@ fn follow_unix(
     connection.listener = row;
     connection.turn.accepted_ns = now;
     connection.turn.inode = child.inode()?;
+    connection.turn.name = child.unix_name()?.map_or(0, UnixName::key);
     connection.turn.process = current_process();
     connection.turn.worker = worker;
     if child.unix_queue_length()? != 0 {

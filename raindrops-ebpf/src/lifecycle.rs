@@ -141,7 +141,10 @@ fn half_closed<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
 #[inline(always)]
 pub fn half_close<E: EventWord>(connection: &mut Connection) -> Result<(), Miss> {
     let before = E::set(&raw mut connection.events, event::HALF_CLOSED);
-    if before & event::ACCEPTED == 0 || before & (event::HALF_CLOSED | event::CLOSED) != 0 {
+    if before & event::UNIX != 0
+        || before & event::ACCEPTED == 0
+        || before & (event::HALF_CLOSED | event::CLOSED) != 0
+    {
         return Ok(());
     }
     let listener = Listener::at(connection.listener)?;
@@ -261,6 +264,10 @@ fn leave(
 ) {
     if turn::are_followed() {
         turn::ended(listener, &mut connection.turn);
+        // It was only followed for its turns, and something else has its memory.
+        if before & event::UNIX != 0 {
+            return;
+        }
         // Of those that were accepted before the programs, and that nobody has read since.
         let is_seed = before & (event::SEEDED | event::MOVED) == event::SEEDED;
         if is_seed && connection.turn.accepted_ns == 0 {

@@ -20,7 +20,7 @@ use crate::{
     listen,
     maps::{CONNECTIONS, THREADS},
     seed,
-    sock::{File, Sock},
+    sock::{File, Sock, UnixName},
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -92,7 +92,7 @@ pub fn read(sock: Sock, result: i32, flags: i32) -> Result<(), Miss> {
     };
     // SAFETY: a pointer to a whole map value.
     let connection = unsafe { &mut *connection.as_ptr() };
-    if connection.events & event::CLOSED != 0 || !listen::is_known(connection.listener) {
+    if !is_followed(sock, connection) {
         return Ok(());
     }
     let listener = Listener::at(connection.listener)?;
@@ -146,14 +146,14 @@ pub fn written(sock: Sock, result: i32) -> Result<(), Miss> {
     };
     // SAFETY: a pointer to a whole map value.
     let connection = unsafe { &mut *connection.as_ptr() };
-    let turn = &mut connection.turn;
     if result == EAGAIN {
-        turn.since |= since::BLOCKED;
+        connection.turn.since |= since::BLOCKED;
         return Ok(());
     }
-    if result <= 0 || !listen::is_known(connection.listener) {
+    if result <= 0 || !is_followed(sock, connection) {
         return Ok(());
     }
+    let turn = &mut connection.turn;
     let listener = Listener::at(connection.listener)?;
     let (process, thread) = current();
     // SAFETY: the helper has no preconditions.
@@ -181,6 +181,18 @@ pub fn written(sock: Sock, result: i32) -> Result<(), Miss> {
         });
     }
     Ok(())
+}
+
+/// Whether an entry is that of a connection which is open and whose listener is known. The entry of a
+/// unix connection stays until a look finds that its socket is gone, and the memory of that may have
+/// become a client's meanwhile.
+#[inline(always)]
+fn is_followed(sock: Sock, connection: &Connection) -> bool {
+    if connection.events & event::CLOSED != 0 || !listen::is_known(connection.listener) {
+        return false;
+    }
+    connection.events & event::UNIX == 0
+        || matches!(sock.unix_name(), Ok(Some(name)) if name.key() == connection.turn.name)
 }
 
 /// The server has closed the connection, or it is gone.
@@ -307,6 +319,7 @@ fn older_unix(sock: Sock) -> Result<Option<NonNull<Connection>>, Miss> {
     connection.events = event::ACCEPTED | event::UNIX | event::SEEDED;
     connection.listener = row;
     connection.turn.inode = sock.inode()?;
+    connection.turn.name = sock.unix_name()?.map_or(0, UnixName::key);
     if CONNECTIONS
         .insert(sock.key(), connection, BPF_NOEXIST)
         .is_err()
