@@ -80,12 +80,10 @@ fn remarks(source: &HostSource) -> impl Iterator<Item = String> {
     details.chain(without_turns(&source.detail))
 }
 
-/// That turns are not followed, why, and what would change that; of the source that would do it.
+/// Why turns are not followed, or not wholly, and what would change that; of the source that would.
 pub(super) fn without_turns(detail: &BTreeMap<String, String>) -> Option<String> {
-    let turns = detail.get("turns")?;
-    turns
-        .starts_with("off: ")
-        .then(|| format!("turns: {turns}"))
+    let turns = detail.get("turns").filter(|way| way.contains(": "))?;
+    Some(format!("turns: {turns}"))
 }
 
 #[cfg(test)]
@@ -143,6 +141,15 @@ source proc: off; permission denied reading /proc/14387/fd
         assert_eq!(
             rendered(&diagnose(&view), 80),
             "Nothing is wrong; all sources are on (bpf, sock_diag, proc).\n"
+        );
+        let turns = &mut view.sources[0].detail;
+        turns.insert("turns".to_owned(), "off: it is an old kernel".to_owned());
+        assert_eq!(
+            rendered(&diagnose(&view), 80),
+            "\
+Nothing is wrong; all sources are on (bpf, sock_diag, proc); turns: off: it is
+  an old kernel.
+"
         );
         view.sources[0].state = SourceState::Off;
         let text = rendered(&diagnose(&view), 80);

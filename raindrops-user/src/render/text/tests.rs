@@ -53,6 +53,9 @@ fn whole_screens() {
 /// The same host followed with `--turns light`, with a stopped worker, and with puma's own figures.
 fn light() -> View {
     let mut it = example();
+    it.sources[0]
+        .detail
+        .insert("turns".to_owned(), "raw_tp".to_owned());
     for turns in it.listeners.iter_mut().filter_map(|it| it.turns.as_mut()) {
         turns.write_end = WriteEnd::NextRead;
         turns.calling = turns.calling.zip(turns.reading).map(|(a, b)| a + b);
@@ -66,6 +69,9 @@ fn light() -> View {
     (puma.waiting, puma.calling) = (None, None);
     for worker in &mut it.workers {
         worker.threads_busy = None;
+        if worker.class == Some(Class::Loop) {
+            worker.class = Some(Class::Direct);
+        }
         let turns = worker.turns.as_mut().unwrap();
         turns.calling = turns.calling.zip(turns.reading).map(|(a, b)| a + b);
         turns.reading = Some(0);
@@ -168,6 +174,23 @@ fn a_host_without_listeners_says_so() {
         "web3, Linux 6.18.44, 2 CPUs, at 2026-11-22 01:02:03Z; totals since \
          2026-11-22 00:00:00Z\n\nNo listening socket can be seen on this host.\n"
     );
+}
+
+#[test]
+fn that_turns_are_not_followed_is_missing() {
+    let mut view = example();
+    let detail = &mut view.sources[0].detail;
+    let off = "off: switched off by --turns off; to turn them on: start without --turns off";
+    detail.insert("turns".to_owned(), off.to_owned());
+    for listener in &mut view.listeners {
+        listener.turns = None;
+    }
+    for worker in &mut view.workers {
+        worker.turns = None;
+    }
+    let text = text(&view, Style::default());
+    assert!(text.contains(&format!("\n- turns: {off}\n")), "{text}");
+    assert!(!text.contains("CALLING"), "{text}");
 }
 
 #[test]
