@@ -1,6 +1,6 @@
 //! A diagnosis for a person: one line for a healthy host.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use super::{
     table::{Paint, wrap},
@@ -25,7 +25,7 @@ pub fn text(diagnosis: &Diagnosis, style: Style, out: &mut impl io::Write) -> io
             ", as far as can be seen".to_owned()
         };
         let remarks = diagnosis.host.iter().flat_map(remarks);
-        let remarks: String = remarks.map(|it| format!("; {}", printable(it))).collect();
+        let remarks: String = remarks.map(|it| format!("; {}", printable(&it))).collect();
         let remarks = if whole { remarks } else { String::new() };
         let line = format!("Nothing is wrong{sources}{remarks}.");
         writeln!(out, "{}", wrap(&line, style.width, 2))?;
@@ -58,9 +58,9 @@ pub fn text(diagnosis: &Diagnosis, style: Style, out: &mut impl io::Write) -> io
         };
         let head = format!("source {}: {state}", printable(&source.source));
         let mut tail = String::new();
-        for more in source.reason.iter().chain(remarks(source)) {
+        for more in source.reason.clone().into_iter().chain(remarks(source)) {
             tail.push_str("; ");
-            tail.push_str(&printable(more));
+            tail.push_str(&printable(&more));
         }
         let text = wrap(&format!("{head}{tail}"), style.width, 2);
         let body = text.strip_prefix(&head).unwrap_or_default();
@@ -74,9 +74,16 @@ pub fn text(diagnosis: &Diagnosis, style: Style, out: &mut impl io::Write) -> io
 }
 
 /// What a source that works has to say of itself.
-fn remarks(source: &HostSource) -> impl Iterator<Item = &String> {
+fn remarks(source: &HostSource) -> impl Iterator<Item = String> {
     let details = ["cost", "found_later"].into_iter();
-    details.filter_map(|name| source.detail.get(name))
+    let details = details.filter_map(|name| source.detail.get(name).cloned());
+    details.chain(without_turns(&source.detail))
+}
+
+/// Why turns are not followed, or not wholly, and what would change that; of the source that would.
+pub(super) fn without_turns(detail: &BTreeMap<String, String>) -> Option<String> {
+    let turns = detail.get("turns").filter(|way| way.contains(": "))?;
+    Some(format!("turns: {turns}"))
 }
 
 #[cfg(test)]
@@ -134,6 +141,15 @@ source proc: off; permission denied reading /proc/14387/fd
         assert_eq!(
             rendered(&diagnose(&view), 80),
             "Nothing is wrong; all sources are on (bpf, sock_diag, proc).\n"
+        );
+        let turns = &mut view.sources[0].detail;
+        turns.insert("turns".to_owned(), "off: it is an old kernel".to_owned());
+        assert_eq!(
+            rendered(&diagnose(&view), 80),
+            "\
+Nothing is wrong; all sources are on (bpf, sock_diag, proc); turns: off: it is
+  an old kernel.
+"
         );
         view.sources[0].state = SourceState::Off;
         let text = rendered(&diagnose(&view), 80);

@@ -7,7 +7,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::view::{Connections, Group, Listener, View};
+use crate::view::{Connections, Group, Listener, Turns, View};
 
 /// Whether histograms carry their buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,11 @@ pub fn view(view: &View, buckets: Buckets, out: &mut impl io::Write) -> io::Resu
         Buckets::Hidden => {
             let mut view = view.clone();
             view.listeners.iter_mut().for_each(hide_in_listener);
-            for Group { connections, .. } in &mut view.groups {
-                hide(connections.as_mut());
+            for Group {
+                connections, turns, ..
+            } in &mut view.groups
+            {
+                hide(connections.as_mut(), turns.as_mut());
             }
             write(&view, out)
         }
@@ -49,13 +52,24 @@ pub fn listeners<'v>(
 }
 
 fn hide_in_listener(listener: &mut Listener) {
-    hide(listener.connections.as_mut());
+    hide(listener.connections.as_mut(), listener.turns.as_mut());
 }
 
-fn hide(connections: Option<&mut Connections>) {
+fn hide(connections: Option<&mut Connections>, turns: Option<&mut Turns>) {
     if let Some(connections) = connections {
         let Connections { wait, lifetime, .. } = connections;
         for durations in [wait, lifetime].into_iter().flatten() {
+            durations.buckets = None;
+        }
+    }
+    if let Some(turns) = turns {
+        let Turns {
+            read_wait,
+            answer,
+            write,
+            ..
+        } = turns;
+        for durations in [read_wait, answer, write] {
             durations.buckets = None;
         }
     }
@@ -86,9 +100,15 @@ mod tests {
         let mut expected: serde_json::Value = serde_json::from_str(VIEW).unwrap();
         for rows in ["listeners", "groups"] {
             for row in expected[rows].as_array_mut().unwrap() {
-                for durations in ["wait", "lifetime"] {
+                for durations in [
+                    "/connections/wait",
+                    "/connections/lifetime",
+                    "/turns/read_wait",
+                    "/turns/answer",
+                    "/turns/write",
+                ] {
                     if let Some(durations) = row
-                        .pointer_mut(&format!("/connections/{durations}"))
+                        .pointer_mut(durations)
                         .and_then(serde_json::Value::as_object_mut)
                     {
                         durations.remove("buckets");

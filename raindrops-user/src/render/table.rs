@@ -87,6 +87,9 @@ pub(super) struct Column {
     align: Align,
     /// Cells may be cut in the middle, if need be down to `least`.
     cut: Option<Cut>,
+    /// May be left out where the table does not fit: the highest goes first, 0 only where cutting
+    /// does not help.
+    rank: Option<u8>,
 }
 
 impl Column {
@@ -96,6 +99,7 @@ impl Column {
             short: title,
             align: Align::Left,
             cut: None,
+            rank: None,
         }
     }
 
@@ -105,6 +109,7 @@ impl Column {
             short: title,
             align: Align::Right,
             cut: None,
+            rank: None,
         }
     }
 
@@ -115,6 +120,11 @@ impl Column {
 
     pub(super) const fn cut_to(mut self, comfortable: usize, least: usize) -> Self {
         self.cut = Some(Cut { comfortable, least });
+        self
+    }
+
+    pub(super) const fn rank(mut self, rank: u8) -> Self {
+        self.rank = Some(rank);
         self
     }
 }
@@ -131,8 +141,16 @@ pub(super) struct Table {
     rows: Vec<Vec<Cell>>,
 }
 
-/// What the layout decided.
+/// What was decided for a width, and is ready to be written.
+pub(super) struct Layout<'a> {
+    table: &'a Table,
+    fit: Fit,
+}
+
 struct Fit {
+    /// Columns that are shown.
+    shown: Vec<usize>,
+    /// Of all columns.
     widths: Vec<usize>,
     gap: usize,
     short: bool,
@@ -140,7 +158,8 @@ struct Fit {
 
 impl Fit {
     fn total(&self) -> usize {
-        self.widths.iter().sum::<usize>() + self.gap * self.widths.len().saturating_sub(1)
+        let widths: usize = self.shown.iter().map(|index| self.widths[*index]).sum();
+        widths + self.gap * self.shown.len().saturating_sub(1)
     }
 }
 
@@ -157,33 +176,19 @@ impl Table {
         self.rows.push(row);
     }
 
-    pub(super) fn write(
-        &self,
-        width: Option<usize>,
-        color: bool,
-        out: &mut impl io::Write,
-    ) -> io::Result<()> {
-        let fit = self.fit(width);
-        let titles: Vec<Cell> = self
-            .columns
-            .iter()
-            .map(|column| {
-                Cell::new(column.title)
-                    .short(column.short)
-                    .paint(Paint::Bold)
-            })
-            .collect();
-        for row in std::iter::once(&titles).chain(&self.rows) {
-            let line = self.line(row, &fit, color);
-            writeln!(out, "{line}")?;
+    /// `None` is no limit.
+    pub(super) fn lay_out(&self, width: Option<usize>) -> Layout<'_> {
+        Layout {
+            table: self,
+            fit: self.fit(width),
         }
-        Ok(())
     }
 
-    /// Gives up, in this order: wide gaps, the middle of very long cells, long forms, the middle of
-    /// all that may be cut.
+    /// Gives up, in this order: wide gaps, the middle of very long cells, long forms, columns by
+    /// their rank, the middle of all that may be cut, columns of rank 0.
     fn fit(&self, width: Option<usize>) -> Fit {
         let mut fit = Fit {
+            shown: (0..self.columns.len()).collect(),
             widths: self.widths(false),
             gap: 2,
             short: false,
@@ -195,16 +200,35 @@ impl Table {
         self.cut(&mut fit, width, |cut| cut.comfortable);
         if fit.total() > width {
             fit.short = true;
-            fit.widths = self.widths(true);
-            self.cut(&mut fit, width, |cut| cut.least);
+        }
+        if fit.short {
+            self.leave_out(&mut fit, width, 1, |cut| cut.comfortable);
+            self.leave_out(&mut fit, width, 0, |cut| cut.least);
         }
         fit
     }
 
+    /// Leaves out what has this rank or a higher one until the rest can be cut to fit, or nothing
+    /// is left to leave out.
+    fn leave_out(&self, fit: &mut Fit, width: usize, rank: u8, down_to: fn(Cut) -> usize) {
+        loop {
+            fit.widths = self.widths(true);
+            self.cut(fit, width, down_to);
+            let ranks = fit.shown.iter().filter_map(|it| self.columns[*it].rank);
+            match ranks.max().filter(|highest| *highest >= rank) {
+                Some(highest) if fit.total() > width => {
+                    fit.shown
+                        .retain(|it| self.columns[*it].rank != Some(highest));
+                }
+                _ => break,
+            }
+        }
+    }
+
     /// Takes from the widest of what may be cut until all fits or nothing is left to take.
-    fn cut(&self, fit: &mut Fit, width: usize, down_to: impl Fn(Cut) -> usize) {
+    fn cut(&self, fit: &mut Fit, width: usize, down_to: fn(Cut) -> usize) {
         while fit.total() > width {
-            let widest = (0..self.columns.len())
+            let widest = (fit.shown.iter().copied())
                 .filter(|index| {
                     let cut = self.columns[*index].cut;
                     cut.is_some_and(|cut| fit.widths[*index] > down_to(cut))
@@ -231,25 +255,51 @@ impl Table {
             })
             .collect()
     }
+}
 
-    fn line(&self, row: &[Cell], fit: &Fit, color: bool) -> String {
+impl Layout<'_> {
+    /// Whether there is room for the column with this title.
+    pub(super) fn shows(&self, title: &str) -> bool {
+        let mut shown = self.fit.shown.iter();
+        shown.any(|index| self.table.columns[*index].title == title)
+    }
+
+    pub(super) fn write(&self, color: bool, out: &mut impl io::Write) -> io::Result<()> {
+        let titles: Vec<Cell> = self
+            .table
+            .columns
+            .iter()
+            .map(|column| {
+                Cell::new(column.title)
+                    .short(column.short)
+                    .paint(Paint::Bold)
+            })
+            .collect();
+        for row in std::iter::once(&titles).chain(&self.table.rows) {
+            writeln!(out, "{}", self.line(row, color))?;
+        }
+        Ok(())
+    }
+
+    fn line(&self, row: &[Cell], color: bool) -> String {
         let mut line = String::new();
-        let last = row.len() - 1;
-        for (index, cell) in row.iter().enumerate() {
-            let width = fit.widths[index];
+        let fit = &self.fit;
+        let last = fit.shown.last().copied();
+        for index in fit.shown.iter().copied() {
+            let (cell, width) = (&row[index], fit.widths[index]);
             let text = cut_middle(form(cell, fit.short), width, cell.keep);
             let pad = width.saturating_sub(chars(&text));
             let painted = cell.paint.on(&text, color);
-            match self.columns[index].align {
+            match self.table.columns[index].align {
                 Align::Right => {
                     let _ = write!(line, "{:pad$}{painted}", "");
                 }
-                Align::Left if index == last => line.push_str(&painted),
+                Align::Left if Some(index) == last => line.push_str(&painted),
                 Align::Left => {
                     let _ = write!(line, "{painted}{:pad$}", "");
                 }
             }
-            if index != last {
+            if Some(index) != last {
                 let _ = write!(line, "{:gap$}", "", gap = fit.gap);
             }
         }
@@ -310,53 +360,4 @@ pub(super) fn wrap(text: &str, width: Option<usize>, indent: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Cell, Column, Table, cut_middle, wrap};
-
-    #[test]
-    fn the_middle_is_cut() {
-        for (text, width, keep, cut) in [
-            ("/run/app.sock", 13, 0, "/run/app.sock"),
-            ("/run/application.sock", 13, 0, "/ru..ion.sock"),
-            ("127.100.200.30:58807 #2", 12, 9, "1..:58807 #2"),
-            ("127.100.200.30:58807 #2", 11, 9, "..:58807 #2"),
-            ("abcdef", 3, 0, "..f"),
-            ("abcdef", 2, 0, ".."),
-            ("abcdef", 0, 0, ""),
-        ] {
-            assert_eq!(cut_middle(text, width, keep), cut, "{text} {width}");
-        }
-    }
-
-    #[test]
-    fn words_wrap_and_long_ones_stay_whole() {
-        assert_eq!(wrap("a bb ccc", Some(4), 2), "a bb\n  ccc");
-        assert_eq!(wrap("aaaaaaa b", Some(4), 0), "aaaaaaa\nb");
-        assert_eq!(wrap("a b", None, 0), "a b");
-        assert_eq!(wrap("  a bb c", Some(6), 4), "  a bb\n    c");
-    }
-
-    #[test]
-    fn a_table_gives_up_one_thing_after_the_other() {
-        let mut table = Table::new(vec![
-            Column::left("NAME").cut_to(10, 6),
-            Column::right("COUNT").short("N"),
-        ]);
-        table.push(vec![
-            Cell::new("/run/app.sock"),
-            Cell::new("1200345").short("1.2M"),
-        ]);
-        for (width, expected) in [
-            (22, "NAME             COUNT\n/run/app.sock  1200345\n"),
-            (21, "NAME            COUNT\n/run/app.sock 1200345\n"),
-            (20, "NAME           COUNT\n/ru..pp.sock 1200345\n"),
-            (17, "NAME            N\n/ru..pp.sock 1.2M\n"),
-            (15, "NAME          N\n/r..p.sock 1.2M\n"),
-            (1, "NAME      N\n/..ock 1.2M\n"),
-        ] {
-            let mut out = Vec::new();
-            table.write(Some(width), false, &mut out).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), expected, "{width}");
-        }
-    }
-}
+mod tests;

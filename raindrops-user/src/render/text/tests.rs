@@ -1,7 +1,13 @@
 use std::path::Path;
 
 use super::{Style, view};
-use crate::view::View;
+use crate::{
+    fact::Fact,
+    view::{
+        Class, Stalled, View, WriteEnd,
+        puma::{Puma, PumaSource, PumaWorker},
+    },
+};
 
 fn example() -> View {
     serde_json::from_str(include_str!("../../../tests/data/view.json")).unwrap()
@@ -34,11 +40,79 @@ fn whole_screens() {
     check("show-pipe.txt", &text(&example(), plain(None)));
     check("show-80.txt", &text(&example(), plain(Some(80))));
     check("show-120.txt", &text(&example(), plain(Some(120))));
+    check("show-200.txt", &text(&example(), plain(Some(200))));
+    check("show-light-80.txt", &text(&light(), plain(Some(80))));
+    check("show-light-200.txt", &text(&light(), plain(Some(200))));
     let color = Style {
         color: true,
         width: Some(80),
     };
     check("show-80-color.txt", &text(&example(), color));
+}
+
+/// The same host followed with `--turns light`, with a stopped worker, and with puma's own figures.
+fn light() -> View {
+    let mut it = example();
+    it.sources[0]
+        .detail
+        .insert("turns".to_owned(), "raw_tp".to_owned());
+    for turns in it.listeners.iter_mut().filter_map(|it| it.turns.as_mut()) {
+        turns.write_end = WriteEnd::NextRead;
+        turns.calling = turns.calling.zip(turns.reading).map(|(a, b)| a + b);
+        turns.reading = Some(0);
+        turns.writing = turns.writing.zip(turns.idle).map(|(a, b)| a + b);
+        turns.idle = Some(0);
+    }
+    let nginx = it.listeners[1].turns.as_mut().unwrap();
+    (nginx.blocked, nginx.oldest_us) = (Some(2), Some(312_000_000));
+    let puma = it.listeners[4].turns.as_mut().unwrap();
+    (puma.waiting, puma.calling) = (None, None);
+    for worker in &mut it.workers {
+        worker.threads_busy = None;
+        if worker.class == Some(Class::Loop) {
+            worker.class = Some(Class::Direct);
+        }
+        let turns = worker.turns.as_mut().unwrap();
+        turns.calling = turns.calling.zip(turns.reading).map(|(a, b)| a + b);
+        turns.reading = Some(0);
+        turns.writing = turns.writing.zip(turns.idle).map(|(a, b)| a + b);
+        turns.idle = Some(0);
+    }
+    let nginx = it.workers[2].turns.as_mut().unwrap();
+    (nginx.blocked, nginx.oldest_us) = (Some(2), Some(312_000_000));
+    let puma = &mut it.workers[4];
+    (puma.class, puma.threads_seen) = (Some(Class::Learning), Some(0));
+    let turns = puma.turns.as_mut().unwrap();
+    (turns.waiting, turns.calling) = (None, None);
+    it.workers[1].state = "T".to_owned();
+    it.workers[1].stalled = Some(Stalled {
+        thread: 14391,
+        thread_name: "ruby".to_owned(),
+        state: "T".to_owned(),
+        for_ms: 47_900,
+        syscall: Some("read".to_owned()),
+        wchan: Some("do_signal_stop".to_owned()),
+    });
+    (it.servers[2].skew, it.servers[2].skew_accepts) = (Some(1.0), Some(125));
+    let said = |backlog, capacity| {
+        format!(
+            r#"{{"pid":1,"index":{capacity},"backlog":{backlog},"running":5,"busy_threads":5,
+                 "pool_capacity":{capacity},"max_threads":5}}"#
+        )
+    };
+    let workers: Vec<PumaWorker> = [said(2, 0), said(0, 1)]
+        .iter()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    it.servers[1].puma = Fact::Is(Puma {
+        source: PumaSource::Control,
+        age_ms: Some(740),
+        phase: Some(3),
+        booted_workers: Some(2),
+        old_workers: Some(1),
+        workers,
+    });
+    it
 }
 
 #[test]
@@ -48,7 +122,8 @@ fn no_line_is_wider_than_the_terminal() {
             color: false,
             width: Some(width),
         };
-        for line in text(&example(), style).lines() {
+        let texts = [example(), light()].map(|it| text(&it, style));
+        for line in texts.iter().flat_map(|it| it.lines()) {
             assert!(line.chars().count() <= width, "{width}: {line}");
         }
     }
@@ -74,14 +149,14 @@ fn other_namespaces_are_named() {
     assert!(!text(&it, style).contains("NETNS"));
     it.listeners[0].netns.inode = 4_026_532_345;
     it.listeners[1].netns.inode = 4_026_532_346;
-    it.listeners[1].netns.name = crate::fact::Fact::Is("blue-green".to_owned());
+    it.listeners[1].netns.name = Fact::Is("blue-green".to_owned());
     let text = text(&it, style);
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
     let row = |address: &str| text.lines().find(|line| line.starts_with(address)).unwrap();
-    assert!(row("127.").contains(" ..345 "), "{text}");
-    assert!(row("0.0.0.0:80 ").contains(" b..en "), "{text}");
+    assert!(row("127.").contains(" 4026532345 "), "{text}");
+    assert!(row("0.0.0.0:80 ").contains(" blue-green "), "{text}");
     assert!(row("@control").contains(" own "), "{text}");
     let verdict = "127.0.0.1:18080 in network namespace 4026532345 dropped";
     assert!(text.contains(verdict), "{text}");
@@ -102,6 +177,23 @@ fn a_host_without_listeners_says_so() {
 }
 
 #[test]
+fn that_turns_are_not_followed_is_missing() {
+    let mut view = example();
+    let detail = &mut view.sources[0].detail;
+    let off = "off: switched off by --turns off; to turn them on: start without --turns off";
+    detail.insert("turns".to_owned(), off.to_owned());
+    for listener in &mut view.listeners {
+        listener.turns = None;
+    }
+    for worker in &mut view.workers {
+        worker.turns = None;
+    }
+    let text = text(&view, Style::default());
+    assert!(text.contains(&format!("\n- turns: {off}\n")), "{text}");
+    assert!(!text.contains("CALLING"), "{text}");
+}
+
+#[test]
 fn a_single_reading_has_no_window_and_no_totals() {
     let mut view = example();
     view.since = view.taken_at;
@@ -110,14 +202,16 @@ fn a_single_reading_has_no_window_and_no_totals() {
     }
     let text = text(&view, Style::default());
     assert!(!text.contains("totals since"), "{text}");
-    assert!(text.contains("WAIT in the queue, p50/p99; ~"), "{text}");
+    let quantiles =
+        "WAIT in the queue and ANSWER from the first read to the first write, p50/p99; ~";
+    assert!(text.contains(quantiles), "{text}");
 }
 
 #[test]
 fn a_server_of_no_known_kind_shows_its_command() {
     let mut view = example();
     let id = format!("other:{}", view.workers[0].pid);
-    let server = crate::fact::Fact::Is(id.clone());
+    let server = Fact::Is(id.clone());
     (view.workers[0].server, view.listeners[0].server) = (server.clone(), server);
     view.workers[0].comm = "python3".to_owned();
     let text = text(&view, Style::default());
@@ -155,8 +249,9 @@ fn what_is_not_known_is_a_dash() {
     listener.queue.peak = None;
     listener.queue.overflows = None;
     listener.connections = None;
+    listener.turns = None;
     listener.workers = None;
-    listener.server = crate::fact::Fact::Unknown;
+    listener.server = Fact::Unknown;
     listener.recent.wait = None;
     listener.recent.accepts_per_s = None;
     listener.recent.overflows = None;
@@ -166,11 +261,34 @@ fn what_is_not_known_is_a_dash() {
     assert_eq!(cells, ["-", "-/-", "-", "-", "-", "-", "-", "-", "-"]);
 }
 
+/// Check that turns of which too little is known are neither none nor left out.
+#[test]
+fn what_is_not_known_of_turns_is_a_dash() {
+    let mut view = example();
+    view.listeners.truncate(1);
+    let turns = view.listeners[0].turns.as_mut().unwrap();
+    (turns.waiting, turns.reading, turns.calling) = (None, None, None);
+    (turns.writing, turns.blocked, turns.oldest_us) = (None, None, None);
+    (turns.answer.count, view.listeners[0].recent.answer) = (0, None);
+    for worker in &mut view.workers {
+        (worker.class, worker.threads_seen, worker.clients) = (None, None, None);
+        worker.turns = None;
+    }
+    view.workers[0].turns = example().workers[0].turns.take();
+    let text = text(&view, Style::default());
+    let row = text.lines().find(|line| line.starts_with("127.")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().skip(7).take(5).collect();
+    assert_eq!(cells, ["-", "-", "-", "-", "-"], "{text}");
+    let row = text.lines().find(|line| line.starts_with("14391")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().skip(4).take(7).collect();
+    assert_eq!(cells, ["-", "-", "-", "-", "-", "-", "-"], "{text}");
+}
+
 #[test]
 fn namespaces_show_where_there_are_several() {
     let mut view = example();
     view.listeners[0].netns.inode = 4_026_532_000;
-    view.listeners[0].netns.name = crate::fact::Fact::Is("blue".to_owned());
+    view.listeners[0].netns.name = Fact::Is("blue".to_owned());
     let text = text(&view, Style::default());
     assert!(text.contains("NETNS"), "{text}");
     let row = text.lines().find(|line| line.starts_with("127.")).unwrap();

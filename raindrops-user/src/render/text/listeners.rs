@@ -1,0 +1,320 @@
+//! The table of listeners, in the text for a person, and what its columns mean.
+//!
+//! Apart from the workers, because it reads other parts of the view and has columns of its own.
+
+use std::{cmp::Reverse, collections::BTreeMap, io, net::SocketAddr, time::Duration};
+
+use super::{
+    SHORTEST, Style, count, known,
+    turns::{self, Trust, Trusts},
+    workers,
+};
+use crate::{
+    escape::printable,
+    render::{
+        table::{Cell, Column, Layout, Paint, Table, wrap},
+        units::{UNKNOWN, micros, short_count},
+    },
+    view::{Durations, LimitFrom, Listener, RecentDurations, View},
+};
+
+pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()> {
+    let table = table(view);
+    let layout = table.lay_out(style.width);
+    layout.write(style.color, out)?;
+    let legend = wrap(&legend(view, &layout), style.width, 0);
+    writeln!(out, "{}", Paint::Dim.on(&legend, style.color))
+}
+
+/// From left to right the way of a connection. Where there is little room, what is happening now
+/// stays, and how it came to that goes.
+fn table(view: &View) -> Table {
+    let show_netns = shows_netns(view);
+    let turns = || view.listeners.iter().filter_map(|it| it.turns.as_ref());
+    let show_turns = turns().next().is_some();
+    let show_reading = turns().any(|it| it.reading.is_some_and(|it| it > 0));
+
+    // Names of three kinds, all cut, would say less than they.
+    let answer_rank = u8::from(show_netns);
+    let mut columns = vec![Column::left("LISTENER").cut_to(20, 14)];
+    if show_netns {
+        columns.push(Column::left("NETNS").cut_to(12, 5));
+    }
+    columns.extend([
+        Column::left("SERVER").cut_to(14, 8),
+        Column::right("QUEUE"),
+        Column::right("PEAK").rank(6),
+        Column::right("OVERFLOW").short("OVFL"),
+        Column::right("WAIT").rank(3),
+        Column::right("ACTIVE").rank(4),
+    ]);
+    if show_turns {
+        columns.push(Column::right("WAITING"));
+        if show_reading {
+            columns.push(Column::right("READING").rank(1));
+        }
+        columns.extend([
+            Column::right("CALLING"),
+            Column::right("WRITING").rank(2),
+            Column::right("OLDEST"),
+            Column::right("ANSWER").rank(answer_rank),
+        ]);
+    }
+    columns.extend([
+        Column::right("ACCEPTS").rank(7),
+        Column::right("ACC/S").rank(8),
+        Column::right("WORKERS").short("WKRS").rank(5),
+    ]);
+
+    let mut table = Table::new(columns);
+    let names = names(view);
+    let mut rows: Vec<&Listener> = view.listeners.iter().collect();
+    rows.sort_by_cached_key(|listener| (trouble(listener), place(listener)));
+    for listener in rows {
+        let mut row = vec![name(listener, &names[listener.id.as_str()])];
+        if show_netns {
+            row.push(netns(view, listener));
+        }
+        row.extend([
+            known(listener.server.value().map(|id| workers::server(view, id))),
+            queue(listener),
+            count(listener.queue.peak.map(u64::from)),
+            overflows(listener),
+            wait(listener),
+            active(listener),
+        ]);
+        if show_turns {
+            row.extend(turns_of(listener, show_reading));
+        }
+        let recent = &listener.recent;
+        row.extend([
+            count(listener.connections.as_ref().and_then(|it| it.accepts)),
+            known(recent.accepts_per_s.map(|rate| format!("{rate:.1}"))),
+            count(listener.workers.as_ref().map(|it| it.len() as u64)),
+        ]);
+        table.push(row);
+    }
+    table
+}
+
+/// What is done with its connections, in the order of the columns.
+fn turns_of(listener: &Listener, show_reading: bool) -> Vec<Cell> {
+    let Some(turns) = &listener.turns else {
+        return vec![Cell::new(UNKNOWN); if show_reading { 6 } else { 5 }];
+    };
+    let trust = Trust::of(turns);
+    let mut cells = vec![turns::gauge(turns.waiting, trust)];
+    if show_reading {
+        cells.push(turns::gauge(turns.reading, trust));
+    }
+    cells.extend([
+        turns::gauge(turns.calling, trust),
+        turns::writing(turns.writing, turns.blocked, trust),
+        turns::oldest(turns.oldest_us, trust),
+        quantiles(listener.recent.answer.as_ref(), Some(&turns.answer)),
+    ]);
+    cells
+}
+
+/// How much a listener needs somebody: the less, the more.
+fn trouble(listener: &Listener) -> u8 {
+    let queue = &listener.queue;
+    let dropping = listener.recent.overflows.is_some_and(|it| it > 0);
+    match (queue.queued, queue.limit) {
+        _ if dropping => 0,
+        (Some(queued), Some(limit)) if queued > limit => 1,
+        (Some(queued), Some(limit)) if u64::from(queued) * 2 > u64::from(limit) => 2,
+        _ if queue.overflows.is_some_and(|it| it > 0) => 3,
+        _ => 4,
+    }
+}
+
+/// TCP by address and port, then unix by name.
+fn place(listener: &Listener) -> (Option<Reverse<()>>, Option<SocketAddr>, &str, &str) {
+    let tcp: Option<SocketAddr> = listener.address.parse().ok();
+    let after = tcp.is_none().then_some(Reverse(()));
+    (after, tcp, &listener.address, &listener.id)
+}
+
+/// Addresses by id. Those that share one are numbered in the order of their cookies: a short name
+/// that stays while its listeners do.
+fn names(view: &View) -> BTreeMap<&str, String> {
+    let mut shared: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for listener in &view.listeners {
+        let cookie: Option<u64> = listener.cookie.as_ref().and_then(|it| it.parse().ok());
+        shared
+            .entry((listener.netns.inode, &listener.address))
+            .or_default()
+            .push((cookie, listener.id.as_str()));
+    }
+    let mut names = BTreeMap::new();
+    for ((_, address), mut members) in shared {
+        members.sort_unstable();
+        let alone = members.len() == 1;
+        for (number, (_, id)) in (1..).zip(members) {
+            let address = printable(address);
+            names.insert(
+                id,
+                if alone {
+                    address
+                } else {
+                    format!("{address} #{number}")
+                },
+            );
+        }
+    }
+    names
+}
+
+/// What must stay of a name where the rest is cut: the port, and which member of a group it is.
+fn name(listener: &Listener, name: &str) -> Cell {
+    let keep = match name.rfind(':') {
+        Some(colon) if listener.protocol != "unix" => name[colon..].chars().count(),
+        _ => name.rfind(" #").map_or(0, |at| name[at..].chars().count()),
+    };
+    Cell::new(name).keep_end(keep)
+}
+
+/// Whether a listener is of another network namespace than the daemon, or where that is not told,
+/// than the others.
+fn shows_netns(view: &View) -> bool {
+    let own = view.own_netns();
+    let mut namespaces = view.listeners.iter().map(|it| it.netns.inode);
+    let first = own.or_else(|| namespaces.next());
+    namespaces.any(|inode| Some(inode) != first)
+}
+
+fn netns(view: &View, listener: &Listener) -> Cell {
+    let netns = &listener.netns;
+    match netns.name.value() {
+        Some(name) => Cell::new(printable(name)),
+        None if view.own_netns() == Some(netns.inode) => Cell::new("own"),
+        None => Cell::new(netns.label()).keep_end(3),
+    }
+}
+
+fn queue(listener: &Listener) -> Cell {
+    let queue = &listener.queue;
+    let figure = |it: Option<u32>| it.map_or_else(|| UNKNOWN.to_owned(), |it| it.to_string());
+    let mark = if queue.limit_from == LimitFrom::AtSomaxconn {
+        "*"
+    } else {
+        ""
+    };
+    Cell::new(format!(
+        "{}/{}{mark}",
+        figure(queue.queued),
+        figure(queue.limit)
+    ))
+    .paint(match trouble(listener) {
+        0 | 1 => Paint::Bad,
+        2 => Paint::Warn,
+        _ => Paint::Plain,
+    })
+}
+
+fn overflows(listener: &Listener) -> Cell {
+    let queue = &listener.queue;
+    let Some(overflows) = queue.overflows else {
+        return Cell::new(UNKNOWN);
+    };
+    let about = match queue.overflows_exact {
+        Some(false) => "~",
+        Some(true) | None => "",
+    };
+    let paint = if trouble(listener) == 0 {
+        Paint::Bad
+    } else if overflows > 0 {
+        Paint::Warn
+    } else {
+        Paint::Plain
+    };
+    Cell::new(format!("{about}{overflows}"))
+        .short(format!("{about}{}", short_count(overflows)))
+        .paint(paint)
+}
+
+fn active(listener: &Listener) -> Cell {
+    let connections = listener.connections.as_ref();
+    match connections.and_then(|it| Some((it.active?, it.complete || listener.protocol == "unix")))
+    {
+        None => Cell::new(UNKNOWN),
+        Some((active, true)) => count(Some(active)),
+        Some((active, false)) => {
+            Cell::new(format!("~{active}")).short(format!("~{}", short_count(active)))
+        }
+    }
+}
+
+/// How long the connections waited in the queue.
+fn wait(listener: &Listener) -> Cell {
+    let total = listener.connections.as_ref();
+    quantiles(
+        listener.recent.wait.as_ref(),
+        total.and_then(|it| it.wait.as_ref()),
+    )
+}
+
+/// Of the last seconds; of all the time, in brackets, when there was nothing in those.
+fn quantiles(recent: Option<&RecentDurations>, total: Option<&Durations>) -> Cell {
+    let both = |p50: Option<u64>, p99: Option<u64>| {
+        let (p50, p99) = (p50?, p99?);
+        Some(format!("{}/{}", micros(p50), micros(p99)))
+    };
+    if let Some(recent) = recent.filter(|it| it.count > 0) {
+        return known(both(recent.p50_us, recent.p99_us));
+    }
+    let total = total.filter(|it| it.count > 0);
+    match total.and_then(|it| both(it.p50_us, it.p99_us)) {
+        Some(text) => Cell::new(format!("({text})")).paint(Paint::Dim),
+        None => Cell::new(UNKNOWN),
+    }
+}
+
+/// Explains what is shown.
+fn legend(view: &View, layout: &Layout<'_>) -> String {
+    let any = |wanted: fn(&Listener) -> bool| view.listeners.iter().any(wanted);
+    let mut texts = Vec::new();
+    if any(|it| it.group.is_some()) {
+        texts.push("#n one of several listeners of an address".to_owned());
+    }
+    if layout.shows("NETNS") {
+        texts.push("NETNS network namespace, own: the daemon's".to_owned());
+    }
+    let mut queue = "QUEUE not yet accepted/limit".to_owned();
+    if any(|it| it.queue.limit_from == LimitFrom::AtSomaxconn) {
+        queue.push_str(" (* is net.core.somaxconn)");
+    }
+    texts.push(queue);
+    texts.push("OVERFLOW handshake segments dropped by a full queue, retries counted".to_owned());
+    if layout.shows("WAITING") {
+        texts.extend(turns::LEGEND.map(str::to_owned));
+    }
+    if layout.shows("READING") {
+        texts.push(turns::READING.to_owned());
+    }
+    if !Trusts::of(view).sees_ends {
+        texts.push(turns::LIGHT.to_owned());
+    }
+    texts.extend(quantiles_legend(view, layout));
+    texts.push("~ estimate; - not known or none".to_owned());
+    texts.join("; ")
+}
+
+/// What quantiles are of, and of which time.
+fn quantiles_legend(view: &View, layout: &Layout<'_>) -> Option<String> {
+    let columns = [
+        ("WAIT", "WAIT in the queue"),
+        ("ANSWER", "ANSWER from the first read to the first write"),
+    ];
+    let shown = columns.iter().filter(|(title, _)| layout.shows(title));
+    let shown: Vec<&str> = shown.map(|(_, text)| *text).collect();
+    let over = view.listeners.iter().map(|it| it.recent.over_ms).max();
+    let over = Duration::from_millis(over.unwrap_or(0));
+    let window = if over >= SHORTEST {
+        format!(" of the last {} s, or (since the start)", over.as_secs())
+    } else {
+        String::new()
+    };
+    (!shown.is_empty()).then(|| format!("{}, p50/p99{window}", shown.join(" and ")))
+}

@@ -1,0 +1,124 @@
+//! Figures of turns, marked by how far they are to be trusted; the same for listeners and workers.
+
+use std::collections::BTreeMap;
+
+use super::count;
+use crate::{
+    render::{
+        table::Cell,
+        units::{UNKNOWN, micros, short_count},
+    },
+    view::{Turns, View, Worker, WriteEnd},
+};
+
+/// What the words mean, where both tables have them.
+pub(super) const LEGEND: [&str; 4] = [
+    "WAITING accepted, data there, no thread at it",
+    "CALLING read and not answered: the application is at it",
+    "WRITING being answered (of them blocked: the client does not take it)",
+    "OLDEST age of the oldest turn",
+];
+pub(super) const READING: &str = "READING the rest of a request is waited for";
+pub(super) const LIGHT: &str =
+    "<= at most: ends of answers are not seen, so idle connections may be among them";
+
+/// How far figures of turns are to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trust {
+    /// All open connections are looked at.
+    complete: bool,
+    /// The end of an answer is seen. Else idle connections count as being written to, and requests
+    /// that still arrive as being called.
+    sees_ends: bool,
+}
+
+impl Trust {
+    const FULL: Self = Self {
+        complete: true,
+        sees_ends: true,
+    };
+
+    pub(super) fn of(turns: &Turns) -> Self {
+        Self {
+            complete: turns.complete,
+            sees_ends: turns.write_end == WriteEnd::Seen,
+        }
+    }
+
+    const fn about(self) -> &'static str {
+        if self.complete { "" } else { "~" }
+    }
+
+    const fn at_most(self) -> &'static str {
+        if self.sees_ends { "" } else { "<=" }
+    }
+}
+
+/// How far each listener's figures are to be trusted.
+pub(super) struct Trusts<'a> {
+    listeners: BTreeMap<&'a str, Trust>,
+    pub(super) sees_ends: bool,
+}
+
+impl<'a> Trusts<'a> {
+    pub(super) fn of(view: &'a View) -> Self {
+        let each = view.listeners.iter();
+        let listeners: BTreeMap<&str, Trust> = each
+            .filter_map(|it| Some((it.id.as_str(), Trust::of(it.turns.as_ref()?))))
+            .collect();
+        Self {
+            sees_ends: listeners.values().all(|trust| trust.sees_ends),
+            listeners,
+        }
+    }
+
+    /// A worker's figures are those of all its listeners.
+    pub(super) fn of_worker(&self, worker: &Worker) -> Trust {
+        let its = worker.listeners.iter();
+        let mut its = its.filter_map(|listener| self.listeners.get(listener.id.as_str()));
+        Trust {
+            complete: its.all(|trust| trust.complete),
+            sees_ends: self.sees_ends,
+        }
+    }
+}
+
+/// Connections of which none may be missing.
+pub(super) fn clients(clients: Option<u64>, trust: Trust) -> Cell {
+    marked(clients, trust.about())
+}
+
+/// Turns that are waiting or calling.
+pub(super) fn gauge(turns: Option<u64>, trust: Trust) -> Cell {
+    let exact = trust == Trust::FULL;
+    marked(turns, if exact { "" } else { "~" })
+}
+
+/// With those that are blocked in brackets.
+pub(super) fn writing(writing: Option<u64>, blocked: Option<u64>, trust: Trust) -> Cell {
+    let Some(writing) = writing else {
+        return Cell::new(UNKNOWN);
+    };
+    let at_most = if writing == 0 { "" } else { trust.at_most() };
+    let blocked = blocked.filter(|it| *it > 0);
+    let blocked = blocked.map_or_else(String::new, |blocked| format!(" ({blocked})"));
+    let about = trust.about();
+    Cell::new(format!("{about}{at_most}{writing}{blocked}"))
+        .short(format!("{about}{at_most}{}{blocked}", short_count(writing)))
+}
+
+pub(super) fn oldest(age_us: Option<u64>, trust: Trust) -> Cell {
+    Cell::new(match age_us {
+        Some(age) => format!("{}{}{}", trust.about(), trust.at_most(), micros(age)),
+        None => UNKNOWN.to_owned(),
+    })
+}
+
+fn marked(figure: Option<u64>, mark: &str) -> Cell {
+    match figure {
+        Some(figure) if !mark.is_empty() => {
+            Cell::new(format!("{mark}{figure}")).short(format!("{mark}{}", short_count(figure)))
+        }
+        figure => count(figure),
+    }
+}
