@@ -311,10 +311,11 @@ impl Worker {
 
     /// One of its turns was answered so long after its first read. `row`: its own.
     #[inline(always)]
-    pub fn answered(row: u32, answer_ns: u64) {
+    pub fn answered(row: u32, answer_ns: u64, now: u64) {
         if let Some(turns) = WORKER_TURNS.get_ptr_mut(row) {
             // SAFETY: a pointer to a whole map value.
             let turns = unsafe { &mut *turns };
+            turns.last_answer_ns = now;
             add(&raw mut turns.answers, 1);
             add(&raw mut turns.answer_sum_ns, answer_ns);
             if answer_ns > turns.answer_max_ns {

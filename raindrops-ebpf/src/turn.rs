@@ -172,7 +172,7 @@ pub fn written(sock: Sock, result: i32) -> Result<(), Miss> {
     turn.first_write_ns = now;
     let answer = now.saturating_sub(turn.read_ns);
     listener.answered(answer, length);
-    Worker::answered(turn.worker, answer);
+    Worker::answered(turn.worker, answer, now);
     if !is_learnt {
         let is_handed = u32::from(turn.reader != thread);
         note(process, thread, |row| {

@@ -47,6 +47,8 @@ pub struct WorkerTurns {
     pub answers: u64,
     pub answer_sum_ns: u64,
     pub answer_max_ns: u64,
+    /// When it last began an answer; 0 never.
+    pub last_answer_ns: u64,
     /// A value of [`class`]. Written by user space, read by the program that looks at connections.
     pub class: u64,
 }
@@ -104,6 +106,9 @@ pub struct Gauges {
     pub oldest_ns: u64,
     /// Thread that read the oldest turn, or that writes its answer.
     pub oldest_thread: u64,
+    /// The same of those that are calling.
+    pub oldest_call_ns: u64,
+    pub oldest_call_thread: u64,
 }
 
 /// What a look over the connections is told, and what it tells. One element.
@@ -164,9 +169,9 @@ pub mod state {
 }
 
 const _: () = assert!(size_of::<ListenerTurns>() == 48 + 3 * size_of::<Histogram>());
-const _: () = assert!(size_of::<WorkerTurns>() == 40);
+const _: () = assert!(size_of::<WorkerTurns>() == 48);
 const _: () = assert!(size_of::<Thread>() == 24);
-const _: () = assert!(size_of::<Gauges>() == 88);
+const _: () = assert!(size_of::<Gauges>() == 104);
 const _: () = assert!(size_of::<LookOver>() == 48);
 const _: () = assert!(size_of::<ListedConnection>() == 120);
 
@@ -190,6 +195,7 @@ impl WorkerTurns {
         answers: 0,
         answer_sum_ns: 0,
         answer_max_ns: 0,
+        last_answer_ns: 0,
         class: class::DIRECT,
     };
 }
@@ -210,6 +216,8 @@ impl Gauges {
             unseen: 0,
             oldest_ns: 0,
             oldest_thread: 0,
+            oldest_call_ns: 0,
+            oldest_call_thread: 0,
         }
     }
 }

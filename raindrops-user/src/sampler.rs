@@ -49,6 +49,7 @@ use crate::{
         merge::{Inputs, merge},
         recent::Marks,
         servers::classify,
+        waiting::Waiting,
     },
 };
 
@@ -215,6 +216,7 @@ struct Sampling {
     unseen: UnseenAccepts,
     processes: ProcThread,
     marks: Marks,
+    waiting: Waiting,
     ownership: Ownership,
     without_turns: Vec<Selector>,
     /// Somebody reads the views.
@@ -249,6 +251,7 @@ impl Sampling {
             unseen: UnseenAccepts::default(),
             processes,
             marks: Marks::default(),
+            waiting: Waiting::default(),
             ownership: Ownership::default(),
             without_turns: options.without_turns,
             is_read: false,
@@ -351,7 +354,7 @@ impl Sampling {
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
         gaps.extend(self.not_seeded());
         gaps.extend(self.cross_check.gap());
-        merge(Inputs {
+        let mut view = merge(Inputs {
             host: &self.host,
             sources: vec![
                 sources::bpf(
@@ -379,7 +382,9 @@ impl Sampling {
             marks: &self.marks,
             proc: proc.as_deref(),
             servers: self.ownership.servers(),
-        })
+        });
+        self.waiting.carry(&mut view);
+        view
     }
 
     fn not_seeded(&self) -> Option<Gap> {

@@ -293,6 +293,8 @@ pub struct WorkerTurnCounts {
     pub answers: u64,
     pub answer_sum_ns: u64,
     pub answer_max_ns: u64,
+    /// When it last began an answer.
+    pub last_answer: Option<Monotonic>,
     pub found: Found,
 }
 
@@ -322,6 +324,7 @@ impl WorkerTurnCounts {
         answers: 0,
         answer_sum_ns: 0,
         answer_max_ns: 0,
+        last_answer: None,
         found: Found::NONE,
     };
 }

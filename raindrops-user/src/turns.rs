@@ -38,6 +38,8 @@ pub struct Found {
     pub parked: u64,
     pub unseen: u64,
     pub oldest: Option<Oldest>,
+    /// Of those that are calling.
+    pub oldest_calling: Option<Oldest>,
 }
 
 /// The oldest turn of some connections.
@@ -59,6 +61,7 @@ impl Found {
         parked: 0,
         unseen: 0,
         oldest: None,
+        oldest_calling: None,
     };
 
     #[must_use]
@@ -73,6 +76,10 @@ impl Found {
             parked: self.parked + other.parked,
             unseen: self.unseen + other.unseen,
             oldest: [self.oldest, other.oldest].into_iter().flatten().min(),
+            oldest_calling: [self.oldest_calling, other.oldest_calling]
+                .into_iter()
+                .flatten()
+                .min(),
         }
     }
 }

@@ -4,12 +4,14 @@
 //! none. This module holds the data only; [`merge`] makes it.
 
 pub mod durations;
+mod label;
 pub mod merge;
 mod netns;
 pub mod puma;
 pub mod recent;
 pub mod servers;
 pub mod skew;
+pub mod waiting;
 
 use std::time::SystemTime;
 
@@ -250,6 +252,9 @@ pub struct RecentDurations {
     pub p50_us: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_us: Option<u64>,
+    /// Middle of the longest's bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_us: Option<u64>,
 }
 
 /// SO_REUSEPORT listeners on one address, summed.
@@ -287,6 +292,13 @@ pub struct Turns {
     /// Open connections in none of these: keep-alive between turns, or nothing sent yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<u64>,
+    /// Since when every look found `waiting` above 0; absent while it is 0.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub waiting_since: Option<SystemTime>,
     /// Turns begun since `since`.
     pub total: u64,
     /// Turns that ended without an answer.
@@ -420,13 +432,29 @@ pub struct WorkerTurns {
     pub blocked: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<u64>,
+    /// Since when every look found `waiting` above 0; absent while it is 0.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub waiting_since: Option<SystemTime>,
     pub total: u64,
     pub answer: WorkerWait,
+    /// Time since it began an answer (a first write); absent when it has begun none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_answer_age_us: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_us: Option<u64>,
     /// Who is at the oldest turn: the thread that read it, or that writes its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_thread: Option<u32>,
+    /// The same of turns that are wholly read and not yet answered: neither a slow upload nor a
+    /// slow download.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_calling_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_calling_thread: Option<u32>,
 }
 
 /// A thread of a worker that is stopped (T) or cannot be interrupted (D).

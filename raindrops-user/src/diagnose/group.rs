@@ -1,19 +1,19 @@
 //! Verdicts on listeners that share an address by SO_REUSEPORT.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use super::{Severity, Verdict, place, subject};
-use crate::{
-    render::units::plural,
-    view::{Group, Listener, View},
+use super::{
+    Severity,
+    finding::{Code, Finding, evidence},
+    scene::{PATIENCE, Scene},
+    words::{self, place, subject},
 };
-
-/// Connections that wait for less than this may just have come.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::view::{Group, Listener, View};
 
 /// The kernel gives each connection to one member for good: when nobody accepts from that one, the
 /// others cannot help.
-pub(super) fn starved_members(view: &View) -> impl Iterator<Item = Verdict> {
+pub(super) fn starved_members(scene: &Scene<'_>) -> impl Iterator<Item = Finding> {
+    let view = scene.view;
     view.groups.iter().flat_map(move |group| {
         let members = members(view, group);
         let idle = members
@@ -23,7 +23,7 @@ pub(super) fn starved_members(view: &View) -> impl Iterator<Item = Verdict> {
         members
             .into_iter()
             .filter(move |_| idle > 0)
-            .filter_map(move |member| starved(view, group, member, idle))
+            .filter_map(move |member| starved(scene, group, member, idle))
     })
 }
 
@@ -44,12 +44,10 @@ fn has_accepted_within(view: &View, member: &Listener, time: Duration) -> bool {
         .any(|age| Duration::from_micros(age) < time)
 }
 
-fn starved(view: &View, group: &Group, member: &Listener, idle: usize) -> Option<Verdict> {
-    let queued = member.queue.queued.filter(|queued| *queued > 0)?;
-    let since = member.queue.waiting_since?;
-    let age = Duration::from_millis(member.queue.age_ms.unwrap_or(0));
-    let waited = view.taken_at.duration_since(since).ok()?.checked_sub(age)?;
-    if waited < PATIENCE || has_accepted_within(view, member, waited) {
+fn starved(scene: &Scene<'_>, group: &Group, member: &Listener, idle: usize) -> Option<Finding> {
+    let view = scene.view;
+    let queue = scene.queue(member)?;
+    if queue.lasted < PATIENCE || has_accepted_within(view, member, queue.lasted) {
         return None;
     }
     // Where only one process accepts from it, that is the one to look at.
@@ -60,29 +58,26 @@ fn starved(view: &View, group: &Group, member: &Listener, idle: usize) -> Option
     let owner = pid.map_or(String::new(), |pid| format!(" of process {pid}"));
     let mut subject = subject(member);
     subject.pid = pid;
-    Some(Verdict {
-        verdict: "member-starved".to_owned(),
+    Some(Finding {
+        code: Code::MemberStarved,
+        amount: queue.count,
         severity: Severity::Warning,
         subject,
-        since: Some(since),
+        since: Some(queue.since),
         text: format!(
             "{}: {} on the socket{owner} ({}), for {} s in every sample, while {} of its {} \
              sockets have none waiting",
             place(view, member),
-            if queued == 1 {
-                "1 connection waits".to_owned()
-            } else {
-                format!("{} wait", plural(u64::from(queued), "connection"))
-            },
+            words::wait(queue.count, "connection"),
             member.id,
-            waited.as_secs(),
+            queue.lasted.as_secs(),
             idle,
             group.members.len(),
         ),
-        evidence: BTreeMap::from([
-            ("queued".to_owned(), u64::from(queued)),
-            ("waiting_s".to_owned(), waited.as_secs()),
-            ("idle_members".to_owned(), idle as u64),
+        evidence: evidence([
+            ("queued", Some(queue.count)),
+            ("waiting_s", Some(queue.lasted.as_secs())),
+            ("idle_members", Some(idle as u64)),
         ]),
         next: match pid {
             Some(pid) => format!("see what process {pid} does: no other process can accept these"),
@@ -97,7 +92,7 @@ fn starved(view: &View, group: &Group, member: &Listener, idle: usize) -> Option
 mod tests {
     use std::time::Duration;
 
-    use super::starved_members;
+    use super::{Scene, starved_members};
     use crate::view::{Group, View};
 
     /// Both listeners of :80 made members of one group.
@@ -124,8 +119,8 @@ mod tests {
     }
 
     fn verdicts(view: &View) -> Vec<(Option<u32>, String)> {
-        starved_members(view)
-            .map(|verdict| (verdict.subject.pid, verdict.text))
+        starved_members(&Scene::new(view))
+            .map(|finding| (finding.subject.pid, finding.text))
             .collect()
     }
 

@@ -2,13 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use super::{Severity, Verdict, place, subject};
+use super::{
+    Severity,
+    finding::{Code, Finding},
+    scene::PATIENCE,
+    words::{self, place, subject},
+};
 use crate::{
     render::units::plural,
     view::{LimitFrom, Listener, View},
 };
 
-pub(super) fn dropping(view: &View, listener: &Listener) -> Option<Verdict> {
+pub(super) fn findings(view: &View) -> impl Iterator<Item = Finding> {
+    let listeners = view.listeners.iter();
+    listeners.filter_map(|it| dropping(view, it).or_else(|| full(view, it)))
+}
+
+fn dropping(view: &View, listener: &Listener) -> Option<Finding> {
     let recently = listener.recent.overflows.filter(|count| *count > 0)?;
     let queue = &listener.queue;
     let mut evidence = queue_evidence(listener);
@@ -29,14 +39,22 @@ pub(super) fn dropping(view: &View, listener: &Listener) -> Option<Verdict> {
     } else {
         "about "
     };
-    Some(Verdict {
-        verdict: "queue-dropping".to_owned(),
+    let was_full = match queue.full_since {
+        Some(since) => format!(
+            "has been full since {}",
+            humantime::format_rfc3339_seconds(since)
+        ),
+        None => "was full".to_owned(),
+    };
+    Some(Finding {
+        code: Code::QueueDropping,
+        amount: recently,
         severity: Severity::Critical,
         subject: subject(listener),
         since: listener.queue.full_since,
         text: format!(
             "{} dropped {about}{} (retries counted) in the last \
-             {} s{total}: its queue{} was full",
+             {} s{total}: its queue{} {was_full}",
             place(view, listener),
             plural(recently, "connection attempt"),
             listener.recent.overflows_over_ms.div_ceil(1000).max(1),
@@ -47,18 +65,30 @@ pub(super) fn dropping(view: &View, listener: &Listener) -> Option<Verdict> {
     })
 }
 
-pub(super) fn full(view: &View, listener: &Listener) -> Option<Verdict> {
+/// A queue that has only just become full may be worked off before anything is dropped.
+fn full(view: &View, listener: &Listener) -> Option<Finding> {
     let (queued, limit) = (listener.queue.queued?, listener.queue.limit?);
-    (queued > limit).then(|| Verdict {
-        verdict: "queue-full".to_owned(),
-        severity: Severity::Warning,
+    let since = listener.queue.full_since;
+    let lasted = since.and_then(|since| view.taken_at.duration_since(since).ok());
+    (queued > limit).then(|| Finding {
+        code: Code::QueueFull,
+        amount: u64::from(queued),
+        severity: if lasted.is_some_and(|lasted| lasted < PATIENCE) {
+            Severity::Info
+        } else {
+            Severity::Warning
+        },
         subject: subject(listener),
-        since: listener.queue.full_since,
+        since,
         text: format!(
-            "{} has {} waiting to be accepted: its queue{} is full",
+            "{} has {} waiting to be accepted: its queue{} is full{}",
             place(view, listener),
             plural(u64::from(queued), "connection"),
-            limit_in_words(listener)
+            limit_in_words(listener),
+            lasted.map_or(String::new(), |lasted| format!(
+                ", for {} in every sample",
+                words::time(lasted)
+            ))
         ),
         evidence: queue_evidence(listener),
         next: next_for_a_full_queue(listener),

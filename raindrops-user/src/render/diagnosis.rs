@@ -1,4 +1,4 @@
-//! A diagnosis for a person: one line for a healthy host.
+//! A diagnosis for a person: one line for a healthy host, and what is worth knowing of it.
 
 use std::{collections::BTreeMap, io};
 
@@ -17,7 +17,7 @@ pub fn text(diagnosis: &Diagnosis, style: Style, out: &mut impl io::Write) -> io
         .host
         .iter()
         .all(|source| source.state == SourceState::On);
-    if diagnosis.verdicts.is_empty() {
+    if diagnosis.worst() < Some(Severity::Warning) {
         let names: Vec<&str> = diagnosis.host.iter().map(|it| it.source.as_str()).collect();
         let sources = if whole {
             format!("; all sources are on ({})", names.join(", "))
@@ -91,7 +91,7 @@ mod tests {
     use super::{Style, text};
     use crate::{
         diagnose::{Diagnosis, diagnose},
-        view::{SourceState, View},
+        view::{Skew, SourceState, View},
     };
 
     fn view() -> View {
@@ -154,5 +154,33 @@ Nothing is wrong; all sources are on (bpf, sock_diag, proc); turns: off: it is
         view.sources[0].state = SourceState::Off;
         let text = rendered(&diagnose(&view), 80);
         assert!(text.starts_with("Nothing is wrong, as far as can be seen.\nsource bpf: off"));
+    }
+
+    #[test]
+    fn what_is_only_worth_knowing_comes_after_that_nothing_is_wrong() {
+        let mut view = view();
+        view.listeners.truncate(2);
+        view.listeners.remove(0);
+        view.gaps.clear();
+        for source in &mut view.sources {
+            source.state = SourceState::On;
+        }
+        view.listeners[0].skew = Some(Skew {
+            ratio: 1.0,
+            accepts: 2000,
+            workers: 2,
+            over_ms: 60_000,
+            pid: 2101,
+        });
+        assert_eq!(
+            rendered(&diagnose(&view), 80),
+            "\
+Nothing is wrong; all sources are on (bpf, sock_diag, proc).
+info skew: 0.0.0.0:80: worker 2101 of nginx:2100 took 100% of 2000 accepts in 60
+  s, 1 other worker none
+  next: nothing, while no connection waits: at light load the kernel wakes the
+    same worker again and again
+"
+        );
     }
 }

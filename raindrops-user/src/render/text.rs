@@ -16,7 +16,7 @@ use super::{
     units::{UNKNOWN, plural, short_count, time},
 };
 use crate::{
-    diagnose::{Severity, diagnose},
+    diagnose::{Severity, Verdict, diagnose},
     escape::printable,
     view::{SourceState, View},
 };
@@ -28,6 +28,9 @@ pub struct Style {
     /// Columns of the terminal; `None` is no limit, and nothing is cut.
     pub width: Option<usize>,
 }
+
+/// More verdicts would push the table off the screen.
+const MOST_VERDICTS: usize = 5;
 
 /// A window that is shorter says nothing: a single reading has no totals and no rates.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -76,12 +79,12 @@ fn paragraph(out: &mut impl io::Write, text: &str, indent: usize, style: Style) 
     writeln!(out, "{}", wrap(text, style.width, indent))
 }
 
-/// Blindness is told below, with the other gaps.
+/// The worst. Blindness is told below, with the other gaps; what is no trouble, only by `doctor`.
 fn verdicts(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()> {
-    for verdict in diagnose(view).verdicts {
-        if verdict.verdict == "blind" {
-            continue;
-        }
+    let is_trouble = |it: &Verdict| it.verdict != "blind" && it.severity >= Severity::Warning;
+    let verdicts = diagnose(view).verdicts.into_iter();
+    let verdicts: Vec<Verdict> = verdicts.filter(is_trouble).collect();
+    for verdict in verdicts.iter().take(MOST_VERDICTS) {
         let paint = match verdict.severity {
             Severity::Critical => Paint::Bad,
             Severity::Warning => Paint::Warn,
@@ -93,6 +96,14 @@ fn verdicts(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<(
             2,
         );
         writeln!(out, "{}", paint.on(&text, style.color))?;
+    }
+    let more = verdicts.len().saturating_sub(MOST_VERDICTS) as u64;
+    if more > 0 {
+        let text = format!(
+            "and {}: see raindrops doctor",
+            plural(more, "other verdict")
+        );
+        paragraph(out, &text, 2, style)?;
     }
     Ok(())
 }

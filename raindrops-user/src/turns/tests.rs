@@ -98,6 +98,7 @@ const POOL: Found = Found {
     parked: 0,
     unseen: 0,
     oldest: None,
+    oldest_calling: None,
 };
 
 #[test]

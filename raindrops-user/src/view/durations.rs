@@ -101,6 +101,7 @@ pub fn recent(counts: &Counts) -> RecentDurations {
         count: counts.total(),
         p50_us: counts.quantile_us(50),
         p99_us: counts.quantile_us(99),
+        max_us: counts.quantile_us(100),
     }
 }
 

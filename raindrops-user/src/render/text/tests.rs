@@ -116,6 +116,27 @@ fn light() -> View {
 }
 
 #[test]
+fn verdicts_leave_room_for_the_table() {
+    let mut it = example();
+    it.gaps.clear();
+    for port in 0..7 {
+        let mut other = it.listeners[0].clone();
+        other.id = format!("4026531833:9{port}");
+        other.address = format!("127.0.0.1:900{port}");
+        it.listeners.push(other);
+    }
+    let text = text(&it, Style::default());
+    let head: Vec<&str> = text
+        .lines()
+        .skip(1)
+        .take_while(|it| !it.is_empty())
+        .collect();
+    assert_eq!(head.len(), 6);
+    assert!(head[..5].iter().all(|it| it.starts_with("critical: ")));
+    assert_eq!(head[5], "and 3 other verdicts: see raindrops doctor");
+}
+
+#[test]
 fn no_line_is_wider_than_the_terminal() {
     for width in [80, 81, 90, 99, 100, 132] {
         let style = Style {

@@ -80,18 +80,8 @@ fn heading(view: &View, id: &str, known: Option<&Server>) -> String {
     }
 }
 
-/// A server for a person: `other:24494` would say less than `python3:24494`.
 pub(super) fn server(view: &View, id: &str) -> String {
-    let Some(pid) = id.strip_prefix("other:") else {
-        return printable(id);
-    };
-    let is_it = |worker: &&Worker| worker.pid.to_string() == pid;
-    let of_it = |worker: &&Worker| worker.server.value().is_some_and(|it| it == id);
-    let worker = view.workers.iter().find(is_it);
-    match worker.or_else(|| view.workers.iter().find(of_it)) {
-        Some(worker) => format!("{}:{pid}", printable(&worker.comm)),
-        None => printable(id),
-    }
+    printable(&view.server_label(id))
 }
 
 /// `is_named`: the heading says what they are.

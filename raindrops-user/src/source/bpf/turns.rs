@@ -14,6 +14,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::{HashMap, MapData},
+    programs::RawTracePoint,
 };
 use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerRow},
@@ -111,10 +112,10 @@ impl Turns {
         })
     }
 
-    /// Loads the program that looks, which is attached nowhere.
+    /// Loads the programs that look, which are attached nowhere.
     pub(super) fn load_look(ebpf: &mut Ebpf) -> Result<(), BpfError> {
-        for name in [program::COUNT_TURNS] {
-            let program: &mut aya::programs::RawTracePoint = load_program(ebpf, name)?;
+        for name in [program::COUNT_TURNS, program::LIST_CONNECTIONS] {
+            let program: &mut RawTracePoint = load_program(ebpf, name)?;
             program.load().map_err(refused(name))?;
         }
         Ok(())
@@ -240,7 +241,15 @@ impl Turns {
             unseen,
             oldest_ns,
             oldest_thread,
+            oldest_call_ns,
+            oldest_call_thread,
         } = *gauges;
+        let oldest = |began: u64, thread: u64| {
+            (began != 0).then(|| Oldest {
+                began: Monotonic::from_nanos(began),
+                thread: u32::try_from(thread).unwrap_or(0),
+            })
+        };
         Found {
             connections,
             unread,
@@ -250,10 +259,8 @@ impl Turns {
             blocked,
             parked,
             unseen,
-            oldest: (oldest_ns != 0).then(|| Oldest {
-                began: Monotonic::from_nanos(oldest_ns),
-                thread: u32::try_from(oldest_thread).unwrap_or(0),
-            }),
+            oldest: oldest(oldest_ns, oldest_thread),
+            oldest_calling: oldest(oldest_call_ns, oldest_call_thread),
         }
     }
 }
@@ -408,6 +415,9 @@ impl Bpf {
             here.answers += counted.answers;
             here.answer_sum_ns += counted.answer_sum_ns;
             here.answer_max_ns = here.answer_max_ns.max(counted.answer_max_ns);
+            let last = (counted.last_answer_ns != 0)
+                .then(|| Monotonic::from_nanos(counted.last_answer_ns));
+            here.last_answer = here.last_answer.max(last);
             here.found = here.found.plus(found);
         }
         let threads = pids.into_iter().filter_map(|pid| {

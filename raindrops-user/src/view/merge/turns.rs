@@ -10,7 +10,7 @@ use crate::{
     snapshot::{
         ListenerCounts, ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts,
     },
-    turns::{Found, Gauges, Thread, busy_threads, class, gauges, handlers, part},
+    turns::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part},
     view::{
         Class, Turns, WorkerTurns, WorkerWait, WriteEnd,
         durations::{durations, sum},
@@ -121,7 +121,8 @@ pub(super) fn of_listeners(
         read_wait: histogram(|counts| &counts.read_wait),
         answer: histogram(|counts| &counts.answer),
         write: histogram(|counts| &counts.write),
-        oldest_us: oldest_us(&found, inputs.now),
+        waiting_since: None,
+        oldest_us: age_us(found.oldest, inputs.now),
         complete: all.is_whole
             && found.unseen == 0
             && rows.iter().zip(&counts).all(|(row, counts)| {
@@ -143,9 +144,12 @@ fn are_all_followed(connections: &ListenerCounts, turns: &ListenerTurnCounts) ->
     connections.complete && connections.seeded <= turns.seeds_settled
 }
 
-fn oldest_us(found: &Found, now: Monotonic) -> Option<u64> {
-    let age = now.since(found.oldest?.began);
-    Some(u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
+fn age_us(oldest: Option<Oldest>, now: Monotonic) -> Option<u64> {
+    Some(micros_since(oldest?.began, now))
+}
+
+fn micros_since(then: Monotonic, now: Monotonic) -> u64 {
+    u64::try_from(now.since(then).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What is known of one worker's turns.
@@ -214,7 +218,15 @@ pub(super) fn of_worker(
                         .unwrap_or(0),
                 ),
             },
-            oldest_us: oldest_us(found, inputs.now),
+            waiting_since: None,
+            last_answer_age_us: counts
+                .iter()
+                .filter_map(|counts| counts.last_answer)
+                .max()
+                .map(|last| micros_since(last, inputs.now)),
+            oldest_us: age_us(found.oldest, inputs.now),
+            oldest_calling_us: age_us(found.oldest_calling, inputs.now),
+            oldest_calling_thread: found.oldest_calling.map(|oldest| oldest.thread),
             oldest_thread: found.oldest.map(|oldest| oldest.thread),
         },
     })

@@ -1,0 +1,384 @@
+//! Verdicts on clients that keep a server busy without use: they do not take their answers, or have
+//! left before they got one.
+
+use std::time::Duration;
+
+use super::{
+    Severity, Subject,
+    finding::{Code, Finding, evidence},
+    scene::{Hands, PATIENCE, Scene, Team},
+    words,
+};
+use crate::{
+    render::units::plural,
+    view::{Listener, Worker, WriteEnd},
+};
+
+/// An event loop has room for this many writers that are blocked.
+const MANY_WRITERS: u64 = 100;
+
+/// An event loop has room for this many clients that have left.
+const MANY_GONE: u64 = 20;
+
+/// One client that gave up is no pile.
+const FEWEST_GONE: u64 = 2;
+
+/// A server with few threads has half of them blocked now and then. This is no longer now and then.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// Work of this age for a client that has left is wasted; a client may also just have said that it
+/// sends no more.
+const WASTED: Duration = Duration::from_secs(5);
+
+pub(super) fn slow(scene: &Scene<'_>) -> Vec<Finding> {
+    let teams = scene.teams();
+    teams
+        .iter()
+        .filter_map(|team| slow_clients(scene, team))
+        .collect()
+}
+
+fn slow_clients(scene: &Scene<'_>, team: &Team<'_>) -> Option<Finding> {
+    let blocked_of = |worker: &Worker| worker.turns.as_ref()?.blocked;
+    let blocked: u64 = team.workers.iter().filter_map(|it| blocked_of(it)).sum();
+    let oldest = team.workers.iter().filter_map(|worker| {
+        let turns = worker.turns.as_ref()?;
+        turns.oldest_us.filter(|_| turns.blocked > Some(0))
+    });
+    let oldest = Duration::from_micros(oldest.max()?);
+    if oldest < SLOW {
+        return None;
+    }
+    let waits = queue_waits(scene, team);
+    let (severity, of) = match threads(scene, team) {
+        Some(all) if blocked * 2 >= all => (
+            Severity::Warning,
+            format!("of its {}", plural(all, "thread")),
+        ),
+        Some(_) => return None,
+        None => {
+            let clients: u64 = team
+                .workers
+                .iter()
+                .map(|it| it.clients)
+                .sum::<Option<_>>()?;
+            if blocked < MANY_WRITERS || blocked * 2 < clients {
+                return None;
+            }
+            // Downloads over slow lines are what a loop is for, until somebody has to wait for them.
+            let severity = if waits {
+                Severity::Warning
+            } else {
+                Severity::Info
+            };
+            (severity, format!("of its {}", plural(clients, "client")))
+        }
+    };
+    let server = team.server.map_or_else(
+        || format!("process {}", team.workers[0].pid),
+        |id| scene.view.server_label(id),
+    );
+    Some(Finding {
+        code: Code::SlowClients,
+        amount: blocked,
+        severity,
+        subject: of_team(scene, team),
+        since: None,
+        text: format!(
+            "{server}: {blocked} {of} {} blocked by clients that do not take their answers; the \
+             oldest turn is {} old",
+            if blocked == 1 { "is" } else { "are" },
+            words::time(oldest)
+        ),
+        evidence: evidence([
+            ("blocked", Some(blocked)),
+            ("threads", threads(scene, team)),
+            ("clients", team.workers.iter().map(|it| it.clients).sum()),
+            ("oldest_turn_ms", Some(words::to_millis(oldest))),
+        ]),
+        next: "put a server that buffers answers in front of it (nginx), or limit how long a \
+               client may take"
+            .to_owned(),
+    })
+}
+
+/// Threads of a server that has one for each turn; `None` for event loops, and where not known.
+fn threads(scene: &Scene<'_>, team: &Team<'_>) -> Option<u64> {
+    let hands = team.workers.iter().map(|worker| scene.hands(worker));
+    let hands: Vec<Hands> = hands.collect::<Option<_>>()?;
+    Some(hands.iter().map(|hands| hands.all).sum())
+}
+
+fn queue_waits(scene: &Scene<'_>, team: &Team<'_>) -> bool {
+    let listeners = team.workers.iter().flat_map(|worker| scene.served(worker));
+    let mut queues = listeners.filter_map(|listener| scene.queue(listener));
+    queues.any(|queue| queue.lasted >= PATIENCE)
+}
+
+/// The server, with its listener where that is only one.
+fn of_team(scene: &Scene<'_>, team: &Team<'_>) -> Subject {
+    let only = scene.only_listener(&team.workers);
+    Subject {
+        server: team.server.cloned(),
+        pid: match team.workers[..] {
+            [worker] => Some(worker.pid),
+            _ => None,
+        },
+        ..only.map(words::subject).unwrap_or_default()
+    }
+}
+
+pub(super) fn gone(scene: &Scene<'_>) -> Vec<Finding> {
+    let listeners = scene.view.listeners.iter();
+    listeners.filter_map(|it| half_closed(scene, it)).collect()
+}
+
+/// Most of a listener's clients have left, and the server works on.
+fn half_closed(scene: &Scene<'_>, listener: &Listener) -> Option<Finding> {
+    let connections = listener.connections.as_ref()?;
+    let (gone, here) = (connections.half_closed?, connections.active?);
+    let turns = listener.turns.as_ref()?;
+    // Else the oldest may be an idle keep-alive connection.
+    let turns = Some(turns).filter(|turns| turns.write_end == WriteEnd::Seen)?;
+    let oldest = Duration::from_micros(turns.oldest_us?);
+    let workers = scene.serving(listener).unwrap_or_default();
+    let hands: Option<Vec<Hands>> = workers.iter().map(|it| scene.hands(it)).collect();
+    let threads: Option<u64> = hands
+        .map(|hands| hands.iter().map(|hands| hands.all).sum())
+        .filter(|threads| *threads > 0);
+    let many = threads.map_or(MANY_GONE, |threads| threads.div_ceil(2).max(FEWEST_GONE));
+    if gone < many.min(MANY_GONE) || gone < here || oldest < WASTED {
+        return None;
+    }
+    Some(Finding {
+        code: Code::HalfClosedPileup,
+        amount: gone,
+        severity: Severity::Warning,
+        subject: words::subject(listener),
+        since: None,
+        text: format!(
+            "{}: {} of its {} have closed, the server has not: it seems to work for nobody, at one \
+             turn for {}",
+            words::place(scene.view, listener),
+            gone,
+            plural(gone + here, "client"),
+            words::time(oldest)
+        ),
+        evidence: evidence([
+            ("half_closed", Some(gone)),
+            ("active", Some(here)),
+            ("threads", threads),
+            ("oldest_turn_ms", Some(words::to_millis(oldest))),
+        ]),
+        next: "make the server give up before its clients do: a timeout for each request that is \
+               shorter than theirs"
+            .to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        diagnose::fixture::{
+            calling, check, listener_turns, nginx, no_accepts, no_answers, puma, queue, unicorn,
+            verdicts, writing,
+        },
+        view::{View, WriteEnd},
+    };
+
+    #[test]
+    fn clients_that_do_not_take_their_answers() {
+        check(&[
+            (
+                "half of the threads write to stalled readers",
+                puma,
+                |view| writing(view, 0, 4, 4, 20.0),
+                &["warning slow-clients"],
+            ),
+            (
+                "fewer than half",
+                puma,
+                |view| writing(view, 0, 3, 3, 20.0),
+                &[],
+            ),
+            (
+                "they have only begun",
+                puma,
+                |view| writing(view, 0, 4, 4, 2.9),
+                &[],
+            ),
+            (
+                "paused streams, which the clients take",
+                puma,
+                |view| writing(view, 0, 4, 0, 20.0),
+                &[],
+            ),
+            (
+                "one of two single threads",
+                unicorn,
+                |view| writing(view, 0, 1, 1, 4.0),
+                &["warning slow-clients"],
+            ),
+            (
+                "long downloads to slow clients from an event loop",
+                nginx,
+                |view| writing(view, 0, 4, 4, 600.0),
+                &[],
+            ),
+            (
+                "very many of them",
+                nginx,
+                |view| writing(view, 0, 200, 150, 600.0),
+                &["info slow-clients"],
+            ),
+            (
+                "very many of them, and connections wait",
+                nginx,
+                |view| {
+                    writing(view, 0, 200, 150, 600.0);
+                    queue(view, 3, 1.2);
+                },
+                &["warning slow-clients"],
+            ),
+            (
+                "of how many clients is not known",
+                nginx,
+                |view| {
+                    writing(view, 0, 200, 150, 600.0);
+                    view.workers[1].clients = None;
+                },
+                &[],
+            ),
+            (
+                "a part of very many clients",
+                nginx,
+                |view| {
+                    writing(view, 0, 200, 150, 600.0);
+                    view.workers[0].clients = Some(299);
+                },
+                &[],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn how_many_threads_are_blocked() {
+        let verdict = verdicts(puma, |view| writing(view, 0, 4, 4, 20.0)).swap_remove(0);
+        assert_eq!(
+            verdict.text,
+            "puma:100: 4 of its 8 threads are blocked by clients that do not take their answers; \
+             the oldest turn is 20s old"
+        );
+        assert_eq!(
+            (verdict.evidence["blocked"], verdict.evidence["threads"]),
+            (4, 8)
+        );
+    }
+
+    fn left(view: &mut View, half_closed: u64, active: u64) {
+        let connections = view.listeners[0].connections.as_mut().unwrap();
+        connections.half_closed = Some(half_closed);
+        connections.active = Some(active);
+    }
+
+    #[test]
+    fn clients_that_have_left() {
+        check(&[
+            (
+                "both workers work for clients that gave up",
+                unicorn,
+                |view| {
+                    calling(view, 0, 1, 6.0);
+                    calling(view, 1, 1, 6.0);
+                    no_accepts(view, 6.0);
+                    no_answers(view, 6.0);
+                    left(view, 2, 0);
+                },
+                &["warning half-closed-pileup"],
+            ),
+            (
+                "they have only just left",
+                puma,
+                |view| {
+                    listener_turns(view).oldest_us = Some(4_900_000);
+                    left(view, 4, 0);
+                },
+                &[],
+            ),
+            (
+                "half of eight threads",
+                puma,
+                |view| {
+                    listener_turns(view).oldest_us = Some(5_000_000);
+                    left(view, 4, 4);
+                },
+                &["warning half-closed-pileup"],
+            ),
+            (
+                "most clients are still there",
+                puma,
+                |view| {
+                    listener_turns(view).oldest_us = Some(5_000_000);
+                    left(view, 4, 5);
+                },
+                &[],
+            ),
+            (
+                "an event loop has room for some",
+                nginx,
+                |view| {
+                    listener_turns(view).oldest_us = Some(5_000_000);
+                    left(view, 19, 0);
+                },
+                &[],
+            ),
+            (
+                "but not for many",
+                nginx,
+                |view| {
+                    listener_turns(view).oldest_us = Some(5_000_000);
+                    left(view, 20, 0);
+                },
+                &["warning half-closed-pileup"],
+            ),
+            (
+                "what seems a turn may be an idle keep-alive connection",
+                puma,
+                |view| {
+                    let turns = listener_turns(view);
+                    turns.oldest_us = Some(5_000_000);
+                    turns.write_end = WriteEnd::NextRead;
+                    left(view, 4, 0);
+                },
+                &[],
+            ),
+            ("they are in no turn", nginx, |view| left(view, 20, 0), &[]),
+            (
+                "that is why the queue drops",
+                nginx,
+                |view| {
+                    listener_turns(view).oldest_us = Some(5_000_000);
+                    left(view, 20, 0);
+                    queue(view, 64, 0.5);
+                    no_accepts(view, 0.5);
+                    view.listeners[0].recent.overflows = Some(12);
+                },
+                &["critical half-closed-pileup", "critical queue-dropping"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn how_many_have_left() {
+        let verdict = verdicts(puma, |view| {
+            listener_turns(view).oldest_us = Some(42_000_000);
+            left(view, 7, 1);
+        })
+        .swap_remove(0);
+        assert_eq!(
+            verdict.text,
+            "127.0.0.1:8080: 7 of its 8 clients have closed, the server has not: it seems to work \
+             for nobody, at one turn for 42s"
+        );
+    }
+}

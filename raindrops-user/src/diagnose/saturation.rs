@@ -1,0 +1,187 @@
+//! The verdict that a server's workers are too few, or too slow: every thread of all of them is in a
+//! turn, and more waits.
+//!
+//! An event loop has no number of threads that could be too few, so this is never said of one.
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Severity,
+    finding::{Code, Finding, evidence},
+    scene::{Hands, NOTICEABLE, SPIKE, Scene, Waiting, oldest_turn},
+    stuck::Stuck,
+    words,
+};
+use crate::{
+    render::units::plural,
+    view::{Listener, Worker},
+};
+
+/// What waits at one listener, in the kernel's queue and behind it.
+struct Pressure<'v> {
+    listener: &'v Listener,
+    queue: Option<Waiting>,
+    inside: Option<Waiting>,
+    delay: Duration,
+}
+
+/// At most one for each server: of its listener at which most waits.
+pub(super) fn findings(scene: &Scene<'_>, stuck: &BTreeMap<u32, Stuck<'_>>) -> Vec<Finding> {
+    let mut worst: BTreeMap<(Option<&String>, &str), (u64, Finding)> = BTreeMap::new();
+    for listener in &scene.view.listeners {
+        let Some(pressure) = pressure(scene, listener) else {
+            continue;
+        };
+        let Some(finding) = all_in_turns(scene, &pressure, stuck) else {
+            continue;
+        };
+        let server = listener.server.value();
+        let alone = if server.is_none() {
+            listener.id.as_str()
+        } else {
+            ""
+        };
+        let amount = pressure.amount();
+        let known = worst.get(&(server, alone)).map(|(known, _)| *known);
+        if known.is_none_or(|known| amount > known) {
+            worst.insert((server, alone), (amount, finding));
+        }
+    }
+    worst.into_values().map(|(_, finding)| finding).collect()
+}
+
+impl Pressure<'_> {
+    fn amount(&self) -> u64 {
+        [self.queue, self.inside]
+            .into_iter()
+            .flatten()
+            .map(|waiting| waiting.count)
+            .sum()
+    }
+}
+
+/// What has waited there for longer than a spike lasts, and each for a time that a client notices.
+fn pressure<'v>(scene: &Scene<'v>, listener: &'v Listener) -> Option<Pressure<'v>> {
+    let noticed = |waiting: Waiting, delay: Option<Duration>| {
+        let delay = delay.filter(|delay| *delay >= NOTICEABLE)?;
+        (waiting.lasted >= SPIKE).then_some((waiting, delay))
+    };
+    let queue = scene
+        .queue(listener)
+        .and_then(|queue| noticed(queue, scene.queue_delay(listener, queue)));
+    let inside = scene
+        .inside(listener)
+        .and_then(|inside| noticed(inside, Scene::inside_delay(listener, inside)));
+    let delay = queue
+        .into_iter()
+        .chain(inside)
+        .map(|(_, delay)| delay)
+        .max()?;
+    Some(Pressure {
+        listener,
+        queue: queue.map(|(queue, _)| queue),
+        inside: inside.map(|(inside, _)| inside),
+        delay,
+    })
+}
+
+/// Every thread of every worker that serves it and is not stuck is in a turn.
+fn all_in_turns(
+    scene: &Scene<'_>,
+    pressure: &Pressure<'_>,
+    stuck: &BTreeMap<u32, Stuck<'_>>,
+) -> Option<Finding> {
+    let listener = pressure.listener;
+    let is_stuck = |worker: &&Worker| stuck.get(&worker.pid).is_some_and(Stuck::is_whole);
+    let (stuck, workers): (Vec<&Worker>, Vec<&Worker>) =
+        scene.serving(listener)?.into_iter().partition(is_stuck);
+    let hands: Vec<Hands> = workers
+        .iter()
+        .map(|worker| scene.hands(worker))
+        .collect::<Option<_>>()?;
+    // When all are stuck, they are not too few.
+    if workers.is_empty() || !hands.iter().all(|hands| hands.are_full()) {
+        return None;
+    }
+    let stuck = stuck.len();
+    let threads: u64 = hands.iter().map(|hands| hands.all).sum();
+    let oldest = workers.iter().filter_map(|it| oldest_turn(it)).max();
+    let since = [pressure.queue, pressure.inside]
+        .into_iter()
+        .flatten()
+        .map(|waiting| waiting.since)
+        .min();
+    Some(Finding {
+        code: Code::WorkersSaturated,
+        amount: pressure.amount(),
+        severity: Severity::Warning,
+        subject: words::subject(listener),
+        since,
+        text: saturated_text(scene, pressure, &workers, threads, oldest, stuck),
+        evidence: evidence([
+            ("workers", Some(workers.len() as u64)),
+            ("threads", Some(threads)),
+            ("stuck_workers", Some(stuck as u64).filter(|it| *it > 0)),
+            ("oldest_turn_ms", oldest.map(words::to_millis)),
+            ("queued", pressure.queue.map(|it| it.count)),
+            (
+                "queued_ms",
+                pressure.queue.map(|it| words::to_millis(it.lasted)),
+            ),
+            ("waiting", pressure.inside.map(|it| it.count)),
+            (
+                "waiting_ms",
+                pressure.inside.map(|it| words::to_millis(it.lasted)),
+            ),
+            ("delay_ms", Some(words::to_millis(pressure.delay))),
+        ]),
+        next: if stuck > 0 {
+            "see the stuck workers first: the others cannot do their work as well".to_owned()
+        } else {
+            "see what the turns wait for (a database, another service, the processor); if they \
+             must take so long, add workers or threads"
+                .to_owned()
+        },
+    })
+}
+
+fn saturated_text(
+    scene: &Scene<'_>,
+    pressure: &Pressure<'_>,
+    workers: &[&Worker],
+    threads: u64,
+    oldest: Option<Duration>,
+    stuck: usize,
+) -> String {
+    let listener = pressure.listener;
+    let who = words::workers(scene.view, workers.len(), listener.server.value());
+    let all = match threads {
+        1 => format!("the only thread of {who} is in a turn"),
+        _ => format!("all {threads} threads of {who} are in turns"),
+    };
+    let oldest = oldest.map_or(String::new(), |age| {
+        format!(", the oldest of them {} old", words::time(age))
+    });
+    let stuck = match stuck {
+        0 => String::new(),
+        stuck => format!(", and {} stuck", plural(stuck as u64, "more worker")),
+    };
+    let queue = pressure.queue.map(words::in_queue);
+    let inside = pressure.inside.map(|inside| {
+        format!(
+            "{} inside the workers, as in every look for {}",
+            words::wait(inside.count, "request"),
+            words::time(inside.lasted)
+        )
+    });
+    let waits: Vec<String> = queue.into_iter().chain(inside).collect();
+    format!(
+        "{}: {all}{oldest}{stuck}; {}; a wait takes about {}",
+        words::place(scene.view, listener),
+        waits.join(", "),
+        words::time(pressure.delay)
+    )
+}
