@@ -32,7 +32,8 @@ pub struct Args {
     /// where that is allowed, else own]
     #[arg(long, value_name = "all|own|NAME|PID")]
     netns: Option<NetnsChoice>,
-    /// Configuration file (TOML; keys are these options with underscores), read again on HUP
+    /// Configuration file (TOML; keys are these options with underscores, and [puma]), read again
+    /// on HUP
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Log to a file, opened again on USR1 [default: standard error]
@@ -72,6 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         netns,
         log,
         verbose: verbose.then_some(true),
+        puma: None,
     };
     daemon::run(&CommandLine { options, config })?;
     Ok(ExitCode::SUCCESS)
