@@ -6,6 +6,7 @@
 mod connections;
 mod gaps;
 mod groups;
+mod puma;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -29,7 +30,7 @@ use crate::{
     queue::{Ledger, QueueHistory},
     snapshot::{
         BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, ProcSnapshot, QueueSnapshot,
-        QueueSource, UnixActiveSnapshot,
+        QueueSource, UnixActiveSnapshot, puma::PumaSnapshot,
     },
 };
 
@@ -51,6 +52,8 @@ pub struct Inputs<'a> {
     pub proc: Option<&'a ProcSnapshot>,
     /// Who serves what, as [`super::servers::classify`] tells from `proc`.
     pub servers: Option<&'a Servers>,
+    /// `None` where no control server of puma is configured.
+    pub puma: Option<&'a PumaSnapshot>,
 }
 
 /// The queues of one network namespace.
@@ -102,6 +105,9 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         })
         .collect();
     let workers = workers(&inputs, &rows, &ids);
+    let (servers, puma) = puma::servers(&inputs, &rows, &workers);
+    let mut sources = inputs.sources;
+    sources.extend(puma);
     let mut gaps = inputs.gaps;
     gaps.extend(inputs.bpf.into_iter().flat_map(gaps::missed));
     gaps.extend(inputs.bpf.and_then(gaps::skipped));
@@ -111,14 +117,11 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         taken_at: inputs.wall,
         monotonic_ns: inputs.now.as_nanos(),
         since: inputs.since,
-        sources: inputs.sources,
+        sources,
         listeners,
         groups,
         workers,
-        servers: inputs
-            .servers
-            .map(|servers| servers.servers.clone())
-            .unwrap_or_default(),
+        servers,
         gaps,
     }
 }
