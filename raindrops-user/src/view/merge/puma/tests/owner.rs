@@ -17,12 +17,10 @@ fn tcp6(last: u8, port: u16) -> Address {
     Address::Tcp { ip, port }
 }
 
-/// Its listeners: address, whether it is in our network namespace, server.
-fn owner(
-    listeners: &[(Address, bool, Option<&str>)],
-    address: &Address,
-    answer: &ControlAnswer,
-) -> Option<String> {
+/// Address, whether it is in our network namespace, server.
+type Listening<'a> = (&'a Address, bool, Option<&'a str>);
+
+fn owner(listeners: &[Listening<'_>], address: &Address, answer: &ControlAnswer) -> Option<String> {
     let (proc, servers) = classified();
     let ids: Vec<Option<String>> = listeners
         .iter()
@@ -52,7 +50,8 @@ fn single(peer: Option<u32>) -> ControlAnswer {
 
 #[test]
 fn who_made_the_socket_owns_it() {
-    let listeners = [(path("/c"), true, Some("puma:30"))];
+    let control = path("/c");
+    let listeners = [(&control, true, Some("puma:30"))];
     for (peer, expected) in [
         (Some(10), Some("puma:10")),
         // A worker made it, which is strange and no reason to doubt.
@@ -63,7 +62,7 @@ fn who_made_the_socket_owns_it() {
         (Some(4711), Some("puma:30")),
         (None, Some("puma:30")),
     ] {
-        let found = owner(&listeners, &path("/c"), &single(peer));
+        let found = owner(&listeners, &control, &single(peer));
         assert_eq!(found.as_deref(), expected, "{peer:?}");
     }
 }
@@ -73,70 +72,46 @@ fn who_listens_at_the_address_owns_it() {
     let abstract_name = Address::Unix(UnixName::Abstract(b"c".to_vec()));
     let here = tcp([127, 0, 0, 1], 9293);
     let any = tcp([0; 4], 9293);
+    let [any6, here6] = [tcp6(0, 9293), tcp6(1, 9293)];
+    let [other_port, other_ip] = [tcp([127, 0, 0, 1], 9294), tcp([127, 0, 0, 2], 9293)];
+    let [c, d, relative] = ["/c", "/d", "c"].map(path);
     let (a, b) = (Some("puma:10"), Some("puma:30"));
-    let table: &[(&[(Address, bool, Option<&str>)], &Address, Option<&str>)] = &[
+    let table: [(&[Listening<'_>], &Address, Option<&str>); 22] = [
         (&[], &here, None),
-        (&[(here.clone(), true, a)], &here, a),
-        (&[(tcp([127, 0, 0, 1], 9294), true, a)], &here, None),
-        (&[(tcp([127, 0, 0, 2], 9293), true, a)], &here, None),
+        (&[(&here, true, a)], &here, a),
+        (&[(&other_port, true, a)], &here, None),
+        (&[(&other_ip, true, a)], &here, None),
         // In a container with the same address.
-        (&[(here.clone(), false, a)], &here, None),
-        (
-            &[(here.clone(), false, a), (here.clone(), true, b)],
-            &here,
-            b,
-        ),
+        (&[(&here, false, a)], &here, None),
+        (&[(&here, false, a), (&here, true, b)], &here, b),
         // Wildcards, where there is no listener of its own.
-        (&[(any.clone(), true, a)], &here, a),
-        (&[(tcp6(0, 9293), true, a)], &here, a),
-        (
-            &[(tcp6(0, 9293), true, a), (any.clone(), true, b)],
-            &here,
-            b,
-        ),
-        (&[(any.clone(), true, a), (here.clone(), true, b)], &here, b),
-        (&[(any.clone(), true, a)], &tcp6(1, 9293), None),
-        (&[(tcp6(0, 9293), true, a)], &tcp6(1, 9293), a),
+        (&[(&any, true, a)], &here, a),
+        (&[(&any6, true, a)], &here, a),
+        (&[(&any6, true, a), (&any, true, b)], &here, b),
+        (&[(&any, true, a), (&here, true, b)], &here, b),
+        (&[(&any, true, a)], &here6, None),
+        (&[(&any6, true, a)], &here6, a),
         // A forwarder has it, or nobody knows who has it.
         (
-            &[
-                (any.clone(), true, a),
-                (here.clone(), true, Some("nginx:60")),
-            ],
+            &[(&any, true, a), (&here, true, Some("nginx:60"))],
             &here,
             None,
         ),
-        (
-            &[(any.clone(), true, a), (here.clone(), true, None)],
-            &here,
-            None,
-        ),
+        (&[(&any, true, a), (&here, true, None)], &here, None),
         // SO_REUSEPORT.
-        (
-            &[(here.clone(), true, a), (here.clone(), true, a)],
-            &here,
-            a,
-        ),
-        (
-            &[(here.clone(), true, a), (here.clone(), true, b)],
-            &here,
-            None,
-        ),
+        (&[(&here, true, a), (&here, true, a)], &here, a),
+        (&[(&here, true, a), (&here, true, b)], &here, None),
         // A path leads into any network namespace, an abstract name does not.
-        (&[(path("/c"), false, b)], &path("/c"), b),
-        (
-            &[(path("/c"), false, b), (path("/c"), true, a)],
-            &path("/c"),
-            None,
-        ),
-        (&[(path("/d"), true, b)], &path("/c"), None),
-        (&[(abstract_name.clone(), true, b)], &abstract_name, b),
-        (&[(abstract_name.clone(), false, b)], &abstract_name, None),
-        (&[(path("c"), true, b)], &abstract_name, None),
+        (&[(&c, false, b)], &c, b),
+        (&[(&c, false, b), (&c, true, a)], &c, None),
+        (&[(&d, true, b)], &c, None),
+        (&[(&abstract_name, true, b)], &abstract_name, b),
+        (&[(&abstract_name, false, b)], &abstract_name, None),
+        (&[(&relative, true, b)], &abstract_name, None),
     ];
     for (listeners, address, expected) in table {
         let found = owner(listeners, address, &single(None));
-        assert_eq!(found.as_deref(), *expected, "{address} {listeners:?}");
+        assert_eq!(found.as_deref(), expected, "{address} {listeners:?}");
     }
 }
 
