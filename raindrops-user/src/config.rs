@@ -3,17 +3,20 @@
 //! The command line wins over the file, the file over the defaults. Reading the file is apart from
 //! understanding it, so that a broken one can be reported without touching what runs.
 
+mod puma;
+
 use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use self::puma::{PumaControl, Token};
 use crate::{
     closest::closest,
     plan::{AcceptHook, Turns, netns::NetnsChoice},
@@ -29,13 +32,14 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "accept_hook",
     "listener",
     "log",
     "max_connections",
     "netns",
     "no_bpf",
+    "puma",
     "sample_hz",
     "socket",
     "turns",
@@ -85,6 +89,8 @@ pub struct Options {
     pub listener: Option<Vec<ListenerOptions>>,
     pub log: Option<PathBuf>,
     pub verbose: Option<bool>,
+    #[serde(default, deserialize_with = "puma::tables")]
+    pub puma: Option<Vec<PumaControl>>,
 }
 
 /// What is said of some listeners.
@@ -162,8 +168,17 @@ impl Options {
             listener: self.listener.or(other.listener),
             log: self.log.or(other.log),
             verbose: self.verbose.or(other.verbose),
+            puma: self.puma.or(other.puma),
         }
     }
+}
+
+/// Whether any user may read a file; `false` where that cannot be told.
+#[must_use]
+pub fn is_readable_by_all(path: &Path) -> bool {
+    const OTHERS_READ: u32 = 0o004;
+    path.metadata()
+        .is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0)
 }
 
 /// What TOML says on several lines, with a drawing of the place.
@@ -193,6 +208,8 @@ pub struct Settings {
     pub without_turns: Vec<Selector>,
     pub log: Option<PathBuf>,
     pub verbose: bool,
+    /// Control servers of puma that are asked.
+    pub puma: Vec<PumaControl>,
 }
 
 impl Settings {
@@ -208,6 +225,7 @@ impl Settings {
             listener,
             log,
             verbose,
+            puma,
         } = options;
         let within = |name, range: std::ops::RangeInclusive<u32>, value: u32| {
             if range.contains(&value) {
@@ -244,7 +262,14 @@ impl Settings {
                 .collect(),
             log,
             verbose: verbose.unwrap_or(false),
+            puma: puma.unwrap_or_default(),
         })
+    }
+
+    /// Whether any of it is a secret.
+    #[must_use]
+    pub fn holds_secrets(&self) -> bool {
+        self.puma.iter().any(|control| control.token.is_some())
     }
 }
 

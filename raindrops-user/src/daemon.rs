@@ -78,12 +78,24 @@ impl CommandLine {
         };
         Settings::decide(self.options.clone().or(file), &Who::of_this_process())
     }
+
+    /// Warns where any user of the host may read the secrets of the configuration.
+    fn warn_of_open_secrets(&self, settings: &Settings) {
+        if let Some(path) = &self.config
+            && settings.holds_secrets()
+            && config::is_readable_by_all(path)
+        {
+            let path = path.display();
+            log::warn!("{path}: holds a token and any user may read it; run chmod o-r {path}");
+        }
+    }
 }
 
 /// Runs until a signal ends it.
 pub fn run(line: &CommandLine) -> Result<(), DaemonError> {
     let settings = line.settings()?;
     logging::start(settings.log.as_deref(), settings.verbose)?;
+    line.warn_of_open_secrets(&settings);
     allow_descriptors();
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -175,6 +187,7 @@ fn sampler_options(settings: &Settings) -> sampler::Options {
         turns: settings.turns,
         without_turns: settings.without_turns.clone(),
         verbose: settings.verbose,
+        puma: settings.puma.clone(),
     }
 }
 
@@ -239,6 +252,7 @@ impl Running<'_> {
                 return;
             }
         };
+        self.line.warn_of_open_secrets(&new);
         let changes = self.apply(new);
         if changes.is_empty() {
             log::info!("HUP: {}: nothing changed", config.display());
@@ -254,6 +268,12 @@ impl Running<'_> {
             changes.push(format!("sample_hz {} -> {}", old.sample_hz, new.sample_hz));
             self.sampler.reconfigure(new.sample_hz);
             old.sample_hz = new.sample_hz;
+        }
+        if new.puma != old.puma {
+            // Tokens are in it: what has changed is not told.
+            changes.push("puma changed".to_owned());
+            self.sampler.ask_puma(new.puma.clone());
+            old.puma = new.puma;
         }
         if new.verbose != old.verbose {
             changes.push(format!("verbose {} -> {}", old.verbose, new.verbose));

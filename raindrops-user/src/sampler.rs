@@ -30,6 +30,7 @@ use self::{
     watched::Watched,
 };
 use crate::{
+    config::PumaControl,
     host::Facts,
     ids::Monotonic,
     plan::{
@@ -43,6 +44,7 @@ use crate::{
         bpf::Dumps,
         diag::DiagError,
         proc::{ProcReader, ProcThread},
+        puma::PumaControls,
     },
     view::{
         Gap, Host, View,
@@ -73,6 +75,7 @@ pub struct Options {
     /// Listeners whose turns are not shown.
     pub without_turns: Vec<Selector>,
     pub verbose: bool,
+    pub puma: Vec<PumaControl>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +96,7 @@ pub enum SamplerError {
 #[derive(Debug)]
 pub struct Sampler {
     control: Arc<Control>,
+    puma: Arc<PumaControls>,
     thread: JoinHandle<()>,
 }
 
@@ -128,12 +132,14 @@ impl Sampler {
         let control = Arc::new(Control {
             wanted: Mutex::new(wanted),
         });
+        let puma = Arc::new(PumaControls::default());
+        puma.aim(options.puma.clone());
         let (first, published) = mpsc::channel();
         let thread = {
-            let control = Arc::clone(&control);
+            let (control, puma) = (Arc::clone(&control), Arc::clone(&puma));
             thread::Builder::new()
                 .name("sampler".to_owned())
-                .spawn(move || match Sampling::start(options) {
+                .spawn(move || match Sampling::start(options, puma) {
                     Ok(mut sampling) => {
                         hub.publish(sampling.tick());
                         hub.published_by(thread::current());
@@ -147,13 +153,22 @@ impl Sampler {
                 .map_err(SamplerError::Thread)?
         };
         published.recv().unwrap_or(Err(SamplerError::Ended))?;
-        Ok(Self { control, thread })
+        Ok(Self {
+            control,
+            puma,
+            thread,
+        })
     }
 
     /// Changes the rate of sampling. Counts are kept.
     pub fn reconfigure(&self, sample_hz: u32) {
         self.control.wanted().sample_hz = sample_hz;
         self.thread.thread().unpark();
+    }
+
+    /// Asks these control servers of puma from now on.
+    pub fn ask_puma(&self, controls: Vec<PumaControl>) {
+        self.puma.aim(controls);
     }
 
     /// Ends sampling; nothing stays attached in the kernel.
@@ -204,6 +219,7 @@ pub fn one_tick() -> Result<View, SamplerError> {
         marks: &Marks::default(),
         proc: Some(&proc),
         servers: Some(&classify(&proc, &inodes, &BTreeMap::new())),
+        puma: None,
     }))
 }
 
@@ -215,6 +231,7 @@ struct Sampling {
     cross_check: CrossCheck,
     unseen: UnseenAccepts,
     processes: ProcThread,
+    puma: Arc<PumaControls>,
     marks: Marks,
     waiting: Waiting,
     ownership: Ownership,
@@ -226,7 +243,7 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn start(options: Options) -> Result<Self, SamplerError> {
+    fn start(options: Options, puma: Arc<PumaControls>) -> Result<Self, SamplerError> {
         let facts = Facts::gather(options.bpf);
         let mut processes =
             ProcThread::start(PathBuf::from("/proc")).map_err(SamplerError::Thread)?;
@@ -250,6 +267,7 @@ impl Sampling {
             programs,
             unseen: UnseenAccepts::default(),
             processes,
+            puma,
             marks: Marks::default(),
             waiting: Waiting::default(),
             ownership: Ownership::default(),
@@ -283,6 +301,7 @@ impl Sampling {
             self.is_read = is_asked || hub.is_read();
             let is_read = self.is_read;
             self.processes.note_reader(is_read);
+            self.puma.note_reader(is_read);
             self.watched.sample(self.programs.activity());
             let interval = if is_read {
                 PUBLISH_INTERVAL
@@ -382,6 +401,7 @@ impl Sampling {
             marks: &self.marks,
             proc: proc.as_deref(),
             servers: self.ownership.servers(),
+            puma: self.puma.latest().as_ref(),
         });
         self.waiting.carry(&mut view);
         view

@@ -5,3 +5,4 @@ pub mod bpf;
 pub mod diag;
 pub mod netns;
 pub mod proc;
+pub mod puma;

@@ -36,7 +36,8 @@ pub struct Args {
     /// off [default: on]
     #[arg(long, value_name = "HOW", value_parser = turns())]
     turns: Option<Turns>,
-    /// Configuration file (TOML; keys are these options with underscores), read again on HUP
+    /// Configuration file (TOML; keys are these options with underscores, [[listener]] and [puma]),
+    /// read again on HUP
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Log to a file, opened again on USR1 [default: standard error]
@@ -83,6 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         listener: None,
         log,
         verbose: verbose.then_some(true),
+        puma: None,
     };
     daemon::run(&CommandLine { options, config })?;
     Ok(ExitCode::SUCCESS)

@@ -1,8 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    AcceptHook, KEYS, ListenerOptions, ListenerTurns, NetnsChoice, Options, Settings, Turns, Who,
+    AcceptHook, KEYS, ListenerOptions, ListenerTurns, NetnsChoice, Options, PumaControl, Settings,
+    Token, Turns, Who, is_readable_by_all,
 };
+use crate::address::{Address, UnixName};
 
 fn parse(text: &str) -> Result<Options, String> {
     Options::parse(Path::new("r.toml"), text).map_err(|error| error.to_string())
@@ -19,7 +21,8 @@ fn who(root: bool, directory: Option<&str>) -> Who {
 fn every_key_is_read() {
     let all = "socket = '/a'\nno_bpf = true\naccept_hook = 'fexit'\nsample_hz = 20\n\
                max_connections = 1000\nnetns = 'web'\nturns = 'light'\nlog = '/l'\nverbose = true\n\
-               listener = [{ address = ':8443', turns = 'off' }]\n";
+               listener = [{ address = ':8443', turns = 'off' }]\n\
+               puma = { control_url = 'unix:///c', token = 't' }\n";
     let expected = Options {
         socket: Some("/a".into()),
         no_bpf: Some(true),
@@ -34,6 +37,10 @@ fn every_key_is_read() {
         }]),
         log: Some("/l".into()),
         verbose: Some(true),
+        puma: Some(vec![PumaControl {
+            address: Address::Unix(UnixName::Path(b"/c".to_vec())),
+            token: Some(Token::new("t".to_owned()).unwrap()),
+        }]),
     };
     assert_eq!(parse(all), Ok(expected));
     assert_eq!(all.lines().count(), KEYS.len());
@@ -123,8 +130,36 @@ fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
         without_turns: Vec::new(),
         log: Some("/l".into()),
         verbose: false,
+        puma: Vec::new(),
     };
     assert_eq!(settings, expected);
+    assert!(!settings.holds_secrets());
+}
+
+#[test]
+fn only_a_token_is_a_secret() {
+    for (text, holds) in [
+        ("", false),
+        ("[puma]\ncontrol_url = 'unix:///c'", false),
+        ("[puma]\ncontrol_url = 'unix:///c'\ntoken = 't'", true),
+    ] {
+        let settings = Settings::decide(parse(text).unwrap(), &who(true, None)).unwrap();
+        assert_eq!(settings.holds_secrets(), holds, "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_any_user_may_read_is_told() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("r.toml");
+    assert!(!is_readable_by_all(&file));
+    fs::write(&file, "").unwrap();
+    for (mode, is_readable) in [(0o600, false), (0o640, false), (0o644, true)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(is_readable_by_all(&file), is_readable, "{mode:o}");
+    }
 }
 
 #[test]

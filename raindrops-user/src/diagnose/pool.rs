@@ -128,6 +128,6 @@ fn said_by_puma(scene: &Scene<'_>, worker: &Worker) -> Option<(Option<u64>, Opti
     let server = worker.server.value()?;
     let server = scene.view.servers.iter().find(|it| it.id == *server)?;
     let puma = server.puma.value()?;
-    let of_worker = puma.workers.iter().find(|it| it.pid == worker.pid)?;
+    let of_worker = puma.workers.iter().find(|it| it.pid == Some(worker.pid))?;
     (puma.source == PumaSource::Control).then_some((of_worker.backlog, of_worker.max_threads))
 }

@@ -6,6 +6,7 @@
 mod connections;
 mod gaps;
 mod groups;
+mod puma;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -31,7 +32,7 @@ use crate::{
     queue::{Ledger, QueueHistory},
     snapshot::{
         BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, ProcSnapshot, QueueSnapshot,
-        QueueSource, UnixActiveSnapshot,
+        QueueSource, UnixActiveSnapshot, puma::PumaSnapshot,
     },
 };
 
@@ -53,6 +54,8 @@ pub struct Inputs<'a> {
     pub proc: Option<&'a ProcSnapshot>,
     /// Who serves what, as [`super::servers::classify`] tells from `proc`.
     pub servers: Option<&'a Servers>,
+    /// `None` where no control server of puma is configured.
+    pub puma: Option<&'a PumaSnapshot>,
 }
 
 /// The queues of one network namespace.
@@ -105,7 +108,10 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         })
         .collect();
     let workers = workers(&inputs, &processes, &rows, &ids);
-    let servers = servers(&inputs);
+    let (servers, puma) = puma::servers(&inputs, &rows, &workers);
+    let servers = with_skew(&inputs, servers);
+    let mut sources = inputs.sources;
+    sources.extend(puma);
     let mut gaps = inputs.gaps;
     gaps.extend(inputs.bpf.into_iter().flat_map(gaps::missed));
     gaps.extend(inputs.bpf.and_then(gaps::skipped));
@@ -115,7 +121,7 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         taken_at: inputs.wall,
         monotonic_ns: inputs.now.as_nanos(),
         since: inputs.since,
-        sources: inputs.sources,
+        sources,
         listeners,
         groups,
         workers,
@@ -125,20 +131,17 @@ pub fn merge(inputs: Inputs<'_>) -> View {
 }
 
 /// Servers, with how evenly their workers accept.
-fn servers(inputs: &Inputs<'_>) -> Vec<Server> {
-    let Some(known) = inputs.servers else {
-        return Vec::new();
-    };
-    let with_skew = |server: &Server| {
+fn with_skew(inputs: &Inputs<'_>, servers: Vec<Server>) -> Vec<Server> {
+    let with_skew = |server: Server| {
         let workers = server.workers.iter().copied().map(Pid).collect();
         let skew = skew_of(inputs, &workers, |_| true);
         Server {
             skew: skew.as_ref().map(|skew| skew.ratio),
             skew_accepts: skew.map(|skew| skew.accepts),
-            ..server.clone()
+            ..server
         }
     };
-    known.servers.iter().map(with_skew).collect()
+    servers.into_iter().map(with_skew).collect()
 }
 
 fn skew_of(

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Puma {
     pub source: PumaSource,
-    /// Age of what the control server said.
+    /// How long ago the control server was asked. A cluster's workers tell their master every few
+    /// seconds only: see `last_checkin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
     /// Restart generation.
@@ -17,6 +18,7 @@ pub struct Puma {
     /// Workers of an earlier phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_workers: Option<u64>,
+    /// By index and pid.
     pub workers: Vec<PumaWorker>,
 }
 
@@ -30,24 +32,27 @@ pub enum PumaSource {
 }
 
 /// One process of a cluster, or the only one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PumaWorker {
-    pub pid: u32,
+    /// Absent where puma names a process of another pid namespace that is not found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booted: Option<bool>,
-    /// When it last reported to its master, as puma writes it.
+    /// When it last reported to its master, as puma writes it: what follows is of then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkin: Option<String>,
-    /// Requests read and waiting for a thread.
+    /// Requests waiting for a thread of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog: Option<u64>,
     /// Threads of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<u64>,
+    /// Threads at work. Puma's own count includes the backlog; an estimate does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_threads: Option<u64>,
     /// Requests that could be taken at once; an estimate counts only threads that exist.

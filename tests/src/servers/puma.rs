@@ -1,4 +1,6 @@
-//! puma: a cluster of two workers, TCP and unix, with its control socket.
+//! puma: a cluster of two workers, TCP and unix, with its control socket, and one without workers.
+
+use std::net::SocketAddr;
 
 use anyhow::Result;
 
@@ -8,6 +10,10 @@ use super::{Recipe, Server, local, run_dir};
 pub const BACKLOG: u32 = 1024;
 /// The control socket, in the run directory.
 pub const CONTROL: &str = "pumactl.sock";
+/// That of the one without workers.
+pub const SINGLE_CONTROL: &str = "pumactl1.sock";
+/// What the control servers ask for.
+pub const TOKEN: &str = "tok3n";
 
 pub fn start() -> Result<Server> {
     Recipe {
@@ -18,6 +24,32 @@ pub fn start() -> Result<Server> {
         tcp: vec![local(18180)],
         unix: vec!["puma.sock"],
         workers: 2,
+    }
+    .start(run_dir()?)
+}
+
+/// Without workers.
+pub fn start_single() -> Result<Server> {
+    single(Vec::new())
+}
+
+/// Without workers, and with its control server on TCP.
+pub fn start_controlled_by(control: SocketAddr) -> Result<Server> {
+    let url = format!("tcp://{control}");
+    let arguments = ["--control-url", &url, "--control-token", TOKEN];
+    single(arguments.map(str::to_owned).to_vec())
+}
+
+fn single(mut arguments: Vec<String>) -> Result<Server> {
+    arguments.extend(["-C", "puma_single.rb", "config.ru"].map(str::to_owned));
+    Recipe {
+        kind: "puma",
+        program: "puma",
+        arguments,
+        environment: Vec::new(),
+        tcp: vec![local(18181)],
+        unix: Vec::new(),
+        workers: 0,
     }
     .start(run_dir()?)
 }

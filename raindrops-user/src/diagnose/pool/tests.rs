@@ -109,7 +109,7 @@ fn the_worker_with_most_is_named_with_what_puma_says() {
             booted_workers: None,
             old_workers: None,
             workers: vec![PumaWorker {
-                pid: 102,
+                pid: Some(102),
                 index: Some(1),
                 phase: None,
                 booted: None,

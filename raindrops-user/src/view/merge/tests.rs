@@ -1,3 +1,4 @@
+mod puma;
 mod workers;
 
 use raindrops_ebpf::{histogram::Histogram, miss::Miss};
@@ -21,6 +22,7 @@ struct Seen {
     unix_active: UnixActiveSnapshot,
     bpf: Option<BpfSnapshot>,
     proc: ProcSnapshot,
+    puma: Option<PumaSnapshot>,
 }
 
 fn key(inode: u64) -> ListenerKey {
@@ -154,6 +156,7 @@ fn seen() -> Seen {
             ticks_per_second: 100,
             boot_time: 1_000,
         },
+        puma: None,
     }
 }
 
@@ -194,6 +197,7 @@ fn merged_of(seen: &Seen, namespaces: &[Namespace<'_>]) -> View {
         marks: &Marks::default(),
         proc: Some(&seen.proc),
         servers: Some(&classify(&seen.proc, &inodes, &BTreeMap::new())),
+        puma: seen.puma.as_ref(),
     })
 }
 
