@@ -2,6 +2,8 @@
 //!
 //! A group that a source could not see is `None`, never zero.
 
+pub mod connections;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
