@@ -61,18 +61,20 @@ pub fn list(inputs: Inputs<'_>) -> Listing {
     let matched = known.len();
     known.sort_by_cached_key(place_in_list);
     known.truncate(question.limit);
+    let is_wide = question.wanted().nth(1).is_some();
+    let fewer = is_wide.then(|| "ask for one listener".to_owned());
     if !scan_complete {
         notes.push(Note {
             what: "scan".to_owned(),
             text: format!("not all were looked at, but {scanned}: older turns may be missing"),
-            hint: Some("ask for one listener".to_owned()),
+            hint: fewer.clone(),
         });
     }
     if scan_complete && !all_dumped {
         notes.push(Note {
             what: "tcp".to_owned(),
             text: "not read of all: the kernel has too many connections to go through".to_owned(),
-            hint: Some("ask for one listener".to_owned()),
+            hint: fewer,
         });
     }
     if kernel.is_some_and(|kernel| !kernel.consistent) {
