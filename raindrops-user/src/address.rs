@@ -7,6 +7,9 @@ use std::{fmt, net::IpAddr};
 
 use crate::escape::escaped;
 
+/// Address and port of one end of a TCP connection.
+pub type Endpoint = (IpAddr, u16);
+
 /// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {

@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time};
 use self::signals::{Event, Signals};
 use crate::{
     config::{self, ConfigError, Settings, Who},
+    connections::{self, Desk},
     logging::{self, LogError},
     publish::Hub,
     sampler::{self, Sampler, SamplerError},
@@ -113,11 +114,23 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
     let Some(sampler) = first_view(&settings, &hub, &mut signals).await? else {
         return Ok(());
     };
+    let asker = sampler.asker();
+    let desk = Desk::open(move |question, until| {
+        let ask = |listeners, patience| asker.connections(listeners, patience);
+        connections::read(question, ask, until)
+    });
+    let desk = Arc::new(desk.map_err(system("start the thread that reads connections"))?);
     let (quit, told_to_quit) = oneshot::channel::<()>();
     let served = Arc::clone(&hub);
-    let mut serving = Box::pin(server::serve(listener, served, Limits::default(), async {
-        let _ = told_to_quit.await;
-    }));
+    let mut serving = Box::pin(server::serve(
+        listener,
+        served,
+        desk,
+        Limits::default(),
+        async {
+            let _ = told_to_quit.await;
+        },
+    ));
     announce(&claim, &hub);
     notify::ready();
 

@@ -7,6 +7,7 @@ pub mod address;
 pub mod causes;
 pub mod closest;
 pub mod config;
+pub mod connections;
 pub mod daemon;
 pub mod diagnose;
 pub mod drift;

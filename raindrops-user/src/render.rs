@@ -3,6 +3,7 @@
 //! Pure, from `&View` to a writer: renderers read no clock, no environment and no terminal. What
 //! they need to know of those is in their arguments.
 
+pub mod connections;
 pub mod diagnosis;
 pub mod json;
 mod table;

@@ -3,6 +3,7 @@
 //! One plain thread, because a namespace belongs to a thread and because nothing here may wait for
 //! a client. Reads of other processes happen on yet another one ([`ProcThread`]), which may hang.
 
+mod ask;
 mod cross_check;
 mod foreign;
 mod ownership;
@@ -21,8 +22,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use self::foreign::ForeignError;
+pub use self::{ask::Asker, foreign::ForeignError};
 use self::{
+    ask::Asks,
     cross_check::CrossCheck,
     ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
@@ -103,6 +105,7 @@ pub struct Sampler {
 #[derive(Debug)]
 struct Control {
     wanted: Mutex<Wanted>,
+    asks: Asks,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +134,7 @@ impl Sampler {
         };
         let control = Arc::new(Control {
             wanted: Mutex::new(wanted),
+            asks: Asks::default(),
         });
         let puma = Arc::new(PumaControls::default());
         puma.aim(options.puma.clone());
@@ -169,6 +173,12 @@ impl Sampler {
     /// Asks these control servers of puma from now on.
     pub fn ask_puma(&self, controls: Vec<PumaControl>) {
         self.puma.aim(controls);
+    }
+
+    /// Who asks the programs for what no view has.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker::new(Arc::clone(&self.control), self.thread.thread().clone())
     }
 
     /// Ends sampling; nothing stays attached in the kernel.
@@ -287,6 +297,9 @@ impl Sampling {
             let wanted = *control.wanted();
             if wanted.stop {
                 return;
+            }
+            if let Some(ask) = control.asks.take() {
+                ask.answer(&mut self.programs);
             }
             let now = Instant::now();
             let is_asked = hub.takes_request();

@@ -13,7 +13,9 @@ use thiserror::Error;
 use crate::{
     closest::closest,
     escape::escaped,
-    view::{Listener, View},
+    ids::{Inode, NetnsId},
+    snapshot::ListenerKey,
+    view::{Listener, View, connections::Place},
 };
 
 /// How many existing listeners an error names.
@@ -167,6 +169,30 @@ pub fn narrow(view: &View, typed: &[String]) -> Result<View, SelectError> {
         .collect();
     narrow.servers.retain(|server| servers.contains(&server.id));
     Ok(narrow)
+}
+
+/// Every listener, those that any of `typed` means marked as wanted; all of them where nothing was
+/// typed.
+pub fn places(view: &View, typed: &[String]) -> Result<Vec<Place>, SelectError> {
+    let mut wanted = BTreeSet::new();
+    for typed in typed {
+        wanted.extend(listeners(view, typed)?.into_iter().map(|it| &it.id));
+    }
+    let place = |listener: &Listener| Place {
+        key: ListenerKey {
+            netns: NetnsId(listener.netns.inode),
+            inode: Inode(listener.inode),
+        },
+        id: listener.id.clone(),
+        address: listener.address.clone(),
+        tcp: listener
+            .address
+            .parse::<SocketAddr>()
+            .ok()
+            .map(|it| (it.ip(), it.port())),
+        is_wanted: typed.is_empty() || wanted.contains(&listener.id),
+    };
+    Ok(view.listeners.iter().map(place).collect())
 }
 
 fn unknown(view: &View, selector: &Selector, typed: &str) -> SelectError {

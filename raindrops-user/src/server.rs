@@ -1,11 +1,13 @@
 //! HTTP/1.1 over a Unix stream socket: what clients see of the [`Hub`].
 //!
 //! It answers from the latest view: no request waits for the kernel, for a worker or for another
-//! client, and only the first after a pause a moment for the sampler. Whatever a client sends or
-//! fails to send, the rest goes on.
+//! client, and only the first after a pause a moment for the sampler. Connections alone are read when
+//! they are asked for, elsewhere ([`Desk`]). Whatever a client sends or fails to send, the rest goes
+//! on.
 
 mod answer;
 pub mod claim;
+mod connections;
 mod path;
 mod route;
 mod stall;
@@ -23,8 +25,11 @@ use tokio::{
     time,
 };
 
-use self::stall::Stalling;
-use crate::publish::{Hub, STALE};
+use self::{route::Reply, stall::Stalling};
+use crate::{
+    connections::Desk,
+    publish::{Hub, STALE},
+};
 
 /// What a client may use up.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Age of the view from which on the sampler counts as stuck.
     pub stale: Duration,
+    /// For connections to be read.
+    pub reading: Duration,
 }
 
 impl Default for Limits {
@@ -52,6 +59,7 @@ impl Default for Limits {
             stall: Duration::from_secs(30),
             head_bytes: 16 * 1024,
             stale: STALE,
+            reading: Duration::from_secs(2),
         }
     }
 }
@@ -76,6 +84,7 @@ const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\n\
 pub async fn serve(
     listener: net::UnixListener,
     hub: Arc<Hub>,
+    desk: Arc<Desk>,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
@@ -105,8 +114,8 @@ pub async fn serve(
             }
         };
         if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-            let hub = Arc::clone(&hub);
-            tasks.spawn(connection(stream, hub, limits, stopped.clone(), permit));
+            let sources = (Arc::clone(&hub), Arc::clone(&desk));
+            tasks.spawn(connection(stream, sources, limits, stopped.clone(), permit));
         } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
             log::debug!("refused a client: {} are connected", limits.connections);
             tasks.spawn(refuse(stream, permit));
@@ -128,19 +137,22 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 async fn connection(
     stream: UnixStream,
-    hub: Arc<Hub>,
+    (hub, desk): (Arc<Hub>, Arc<Desk>),
     limits: Limits,
     mut stopping: watch::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 ) {
     let service = service_fn(|request| {
-        let hub = Arc::clone(&hub);
+        let (hub, desk) = (Arc::clone(&hub), Arc::clone(&desk));
         async move {
             if route::reads_view(&request) {
                 // After a pause. Whoever comes then gets what there is when the sampler is stuck.
                 let _ = time::timeout(FRESHENED, hub.freshened()).await;
             }
-            let response = route::respond(&request, &hub, limits.stale);
+            let response = match route::respond(&request, &hub, limits.stale) {
+                Reply::Answer(answer) => answer,
+                Reply::Ask(asked) => connections::answer(*asked, &desk, limits.reading).await,
+            };
             Ok::<_, std::convert::Infallible>(response)
         }
     });

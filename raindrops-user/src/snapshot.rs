@@ -2,6 +2,7 @@
 //!
 //! A group that a source could not see is `None`, never zero.
 
+pub mod connections;
 pub mod puma;
 
 use std::{

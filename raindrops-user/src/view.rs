@@ -3,6 +3,7 @@
 //! Field names are public. A field whose value is unknown is absent; `null` says that there is
 //! none. This module holds the data only; [`merge`] makes it.
 
+pub mod connections;
 pub mod durations;
 mod label;
 pub mod merge;

@@ -1,5 +1,7 @@
 //! `raindrops show`: the listeners, once.
 
+mod connections;
+
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
@@ -11,7 +13,7 @@ use raindrops_user::{
         text,
     },
     sampler, select,
-    view::View,
+    view::{View, connections::SCANNED},
 };
 
 use super::{
@@ -31,12 +33,26 @@ pub struct Args {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Show accepted connections instead, the oldest turn first
+    #[arg(long)]
+    connections: bool,
+    /// Connections to show, 1 to 4096 [default: 100]
+    #[arg(long, value_name = "COUNT", requires = "connections", value_parser = limit())]
+    limit: Option<u16>,
     /// Only these: :8080, 127.0.0.1:8080, [::]:80, /run/app.sock, @name, or an id
     #[arg(value_name = "LISTENER")]
     listeners: Vec<OsString>,
 }
 
+fn limit() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=SCANNED as i64)
+}
+
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.connections {
+        connections::run(args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut out = Vec::new();
     let view = match client::way(args.socket.as_deref())? {
         Way::Daemon(daemon) => {

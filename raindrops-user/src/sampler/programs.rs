@@ -11,7 +11,7 @@ use crate::{
     ids::{Monotonic, Pid, StartTicks},
     plan::{self, AcceptHook, Off, Turns},
     reconcile::FoundLater,
-    snapshot::{BpfSnapshot, ListenerKey, ProcSnapshot},
+    snapshot::{BpfSnapshot, ListenerKey, ProcSnapshot, connections::BpfConnections},
     source::{
         bpf::{Bpf, BpfError, Dumps, Host, OpenConnection, object, trim_heap},
         diag::TcpConnection,
@@ -100,6 +100,24 @@ impl Programs {
             Self::Off(_) => FoundLater::default(),
         }
     }
+
+    /// Accepted connections of some listeners, at most `most`.
+    ///
+    /// # Errors
+    /// Why there is no such list.
+    pub fn connections(
+        &mut self,
+        listeners: &[ListenerKey],
+        most: usize,
+    ) -> Result<BpfConnections, Off> {
+        match self {
+            Self::On(running) => running.connections(listeners, most).ok_or_else(|| Off {
+                reason: "the programs do not list connections".to_owned(),
+                grant: None,
+            }),
+            Self::Off(off) => Err(off.clone()),
+        }
+    }
 }
 
 impl Running {
@@ -161,6 +179,11 @@ impl Running {
             followed: Vec::new(),
             followed_at: now,
         })
+    }
+
+    /// See [`Programs::connections`]; `None` where the programs have no such list.
+    fn connections(&mut self, _listeners: &[ListenerKey], _most: usize) -> Option<BpfConnections> {
+        None
     }
 
     /// Which hooks are attached.

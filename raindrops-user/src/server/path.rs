@@ -2,7 +2,11 @@
 //!
 //! Bytes of a client, so nothing here may fail other than by saying what is wrong.
 
-use crate::render::json::Buckets;
+use crate::{
+    ids::Pid,
+    render::json::Buckets,
+    view::connections::{SCANNED, USUAL_LIMIT},
+};
 
 /// Text of a percent-encoded part; what is not UTF-8 stays as `\xHH`, as the view prints it.
 pub fn decoded(part: &str) -> Result<String, String> {
@@ -43,6 +47,54 @@ pub fn buckets(query: Option<&str>) -> Result<Buckets, String> {
     Ok(buckets.unwrap_or(Buckets::Hidden))
 }
 
+/// Query of `/v1/connections`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WhichConnections {
+    /// As typed; all where there is none.
+    pub listeners: Vec<String>,
+    pub worker: Option<Pid>,
+    pub limit: usize,
+}
+
+/// Any number of `listener=LISTENER`, `worker=PID` and `limit=COUNT` once. A part without a value is
+/// as good as none.
+pub fn which_connections(query: Option<&str>) -> Result<WhichConnections, String> {
+    let (mut listeners, mut worker, mut limit) = (Vec::new(), None, None);
+    for pair in pairs(query) {
+        let not_understood = || format!("{pair:?} is not understood");
+        let (name, value) = pair.split_once('=').ok_or_else(not_understood)?;
+        let value = decoded(value)?;
+        let is_again = match name {
+            "listener" | "worker" | "limit" if value.is_empty() => false,
+            "listener" => {
+                listeners.push(value);
+                false
+            }
+            "worker" => {
+                let pid = value.parse().ok().filter(|pid| *pid > 0);
+                let pid = pid.ok_or_else(|| format!("{value:?} is not a process id"))?;
+                worker.replace(Pid(pid)).is_some()
+            }
+            "limit" => {
+                let count = value.parse().ok().filter(|it| (1..=SCANNED).contains(it));
+                let count = count.ok_or_else(|| {
+                    format!("limit {value:?} is not a number from 1 to {SCANNED}")
+                })?;
+                limit.replace(count).is_some()
+            }
+            _ => return Err(not_understood()),
+        };
+        if is_again {
+            return Err(format!("{name} is given twice"));
+        }
+    }
+    Ok(WhichConnections {
+        listeners,
+        worker,
+        limit: limit.unwrap_or(USUAL_LIMIT),
+    })
+}
+
 pub fn no_query(query: Option<&str>) -> Result<(), String> {
     match pairs(query).next() {
         None => Ok(()),
@@ -59,7 +111,8 @@ fn pairs(query: Option<&str>) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Buckets, buckets, decoded, no_query};
+    use super::{Buckets, WhichConnections, buckets, decoded, no_query, which_connections};
+    use crate::ids::Pid;
 
     #[test]
     fn parts_are_decoded() {
@@ -94,5 +147,52 @@ mod tests {
         }
         assert_eq!(no_query(None), Ok(()));
         assert!(no_query(Some("x=1")).is_err());
+    }
+
+    #[test]
+    fn connections_are_asked_for_by_listener_and_worker() {
+        let which = |listeners: &[&str], worker, limit| {
+            Ok(WhichConnections {
+                listeners: listeners.iter().map(|it| (*it).to_owned()).collect(),
+                worker,
+                limit,
+            })
+        };
+        let wrong = |what: &str| Err(what.to_owned());
+        for (query, result) in [
+            (None, which(&[], None, 100)),
+            (Some("listener=&worker=&limit="), which(&[], None, 100)),
+            (
+                Some("listener=:80&listener=%2Frun%2Fa%26b&worker=14&limit=4096"),
+                which(&[":80", "/run/a&b"], Some(Pid(14)), 4096),
+            ),
+            (
+                Some("limit=0"),
+                wrong("limit \"0\" is not a number from 1 to 4096"),
+            ),
+            (
+                Some("limit=4097"),
+                wrong("limit \"4097\" is not a number from 1 to 4096"),
+            ),
+            (
+                Some("limit=-1"),
+                wrong("limit \"-1\" is not a number from 1 to 4096"),
+            ),
+            (Some("limit=1&limit=1"), wrong("limit is given twice")),
+            (Some("worker=0"), wrong("\"0\" is not a process id")),
+            (Some("worker=x"), wrong("\"x\" is not a process id")),
+            (Some("worker=1&worker=2"), wrong("worker is given twice")),
+            (
+                Some("listeners=:80"),
+                wrong("\"listeners=:80\" is not understood"),
+            ),
+            (Some(":80"), wrong("\":80\" is not understood")),
+            (
+                Some("listener=%"),
+                wrong("\"%\" has a % without two hexadecimal digits"),
+            ),
+        ] {
+            assert_eq!(which_connections(query), result, "{query:?}");
+        }
     }
 }

@@ -1,33 +1,35 @@
-//! From a request to its answer.
+//! From a request to its answer, or to the question that has to be asked first.
 //!
 //! A plain function of the request's head and the latest view: it does no I/O, never reads a
 //! body, and any client may call it with anything.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::{
     answer::{Answer, JSON, TEXT, answer, error, millis, not_allowed, of_age, ok, value},
-    path,
+    connections::Asked,
+    path::{self, WhichConnections},
 };
 use crate::{
     closest::closest,
     publish::{Form, Hub, Published, rendered},
     render::json::{self, Buckets},
-    select,
-    view::{View, Worker},
+    select::{self, SelectError},
+    view::{View, Worker, connections::Question},
 };
 
 /// Paths that exist, for those who ask for others.
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 9] = [
     "/",
     "/v1/view",
     "/v1/listeners",
     "/v1/listeners/ID-or-address",
     "/v1/workers",
     "/v1/workers/PID",
+    "/v1/connections",
     "/v1/diagnosis",
     "/healthz",
 ];
@@ -37,8 +39,37 @@ enum Route<'a> {
     Whole(Form),
     Listeners(&'a str, Buckets),
     Workers(&'a str),
+    Connections(WhichConnections),
     Health,
     Nowhere,
+}
+
+/// A query that is not understood.
+struct Wrong {
+    what: String,
+    hint: &'static str,
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Self {
+        Self {
+            what,
+            hint: "the only query is ?buckets=1, of /v1/view and /v1/listeners",
+        }
+    }
+}
+
+/// What a request leads to.
+pub enum Reply {
+    Answer(Answer),
+    /// Not to be answered from the view alone.
+    Ask(Box<Asked>),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
 }
 
 /// Whether the answer is made of the latest view.
@@ -48,34 +79,33 @@ pub fn reads_view<B>(request: &Request<B>) -> bool {
     is_read && !matches!(route, Ok(Route::Nowhere) | Err(_))
 }
 
-pub fn respond<B>(request: &Request<B>, hub: &Hub, stale: Duration) -> Answer {
+pub fn respond<B>(request: &Request<B>, hub: &Hub, stale: Duration) -> Reply {
     let route = match route(request.uri().path(), request.uri().query()) {
-        Ok(Route::Nowhere) => return nowhere(request.uri().path()),
+        Ok(Route::Nowhere) => return nowhere(request.uri().path()).into(),
         Ok(route) => route,
-        Err(what) => {
-            let hint = "the only query is ?buckets=1, of /v1/view and /v1/listeners";
-            return error(StatusCode::BAD_REQUEST, &what, hint);
-        }
+        Err(Wrong { what, hint }) => return error(StatusCode::BAD_REQUEST, &what, hint).into(),
     };
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return not_allowed(request.method().as_str());
+        return not_allowed(request.method().as_str()).into();
     }
     let Some(published) = hub.latest() else {
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
             "there is no view yet",
             "the daemon is starting: ask again in a second",
-        );
+        )
+        .into();
     };
     let age = published.age();
     let answer = match route {
         Route::Whole(form) => whole(&published, form, age, stale),
         Route::Listeners(which, buckets) => listeners(published.view(), which, buckets),
         Route::Workers(which) => workers(published.view(), which),
+        Route::Connections(which) => return connections(published, which),
         Route::Health => health(&published, age, stale),
         Route::Nowhere => nowhere(request.uri().path()),
     };
-    of_age(answer, age)
+    of_age(answer, age).into()
 }
 
 fn whole(published: &Published, form: Form, age: Duration, stale: Duration) -> Answer {
@@ -87,7 +117,7 @@ fn whole(published: &Published, form: Form, age: Duration, stale: Duration) -> A
     ok(if form == Form::Text { TEXT } else { JSON }, body)
 }
 
-fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, String> {
+fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
     let route = match path {
         "/" => Route::Whole(Form::Text),
         "/v1/view" => return Ok(Route::Whole(Form::View(path::buckets(query)?))),
@@ -95,6 +125,14 @@ fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, String> {
             return Ok(Route::Whole(Form::Listeners(path::buckets(query)?)));
         }
         "/v1/workers" | "/v1/workers/" => Route::Whole(Form::Workers),
+        "/v1/connections" | "/v1/connections/" => {
+            let which = path::which_connections(query).map_err(|what| Wrong {
+                what,
+                hint: "queries are ?listener=LISTENER, which may be repeated, worker=PID and \
+                       limit=COUNT; encode & as %26 and % as %25",
+            })?;
+            return Ok(Route::Connections(which));
+        }
         "/v1/diagnosis" => Route::Whole(Form::Diagnosis),
         "/healthz" => Route::Health,
         path => {
@@ -128,20 +166,48 @@ fn listeners(view: &View, which: &str, buckets: Buckets) -> Answer {
     };
     match select::listeners(view, &typed) {
         Ok(found) => ok(JSON, rendered(|out| json::listeners(found, buckets, out))),
-        Err(select::SelectError::NoListeners { typed }) => error(
+        Err(error) => no_listener(error),
+    }
+}
+
+fn no_listener(why: SelectError) -> Answer {
+    match why {
+        SelectError::NoListeners { typed } => error(
             StatusCode::NOT_FOUND,
             &format!("no listener matches {typed:?}"),
             "this host has no listener that can be seen",
         ),
-        Err(select::SelectError::Unknown {
+        SelectError::Unknown {
             typed,
             closest,
             existing,
-        }) => error(
+        } => error(
             StatusCode::NOT_FOUND,
             &format!("no listener matches {typed:?}"),
             &format!("the closest is {closest}; listening: {existing}"),
         ),
+    }
+}
+
+fn connections(published: Arc<Published>, which: WhichConnections) -> Reply {
+    let WhichConnections {
+        listeners,
+        worker,
+        limit,
+    } = which;
+    match select::places(published.view(), &listeners) {
+        Ok(places) => {
+            let question = Question {
+                places,
+                worker,
+                limit,
+            };
+            Reply::Ask(Box::new(Asked {
+                question,
+                published,
+            }))
+        }
+        Err(error) => no_listener(error).into(),
     }
 }
 
@@ -158,9 +224,13 @@ fn workers(view: &View, which: &str) -> Answer {
     if !found.is_empty() {
         return value(StatusCode::OK, &found);
     }
+    no_worker(view, pid)
+}
+
+pub fn no_worker(view: &View, pid: u32) -> Answer {
     let pids: Vec<String> = view.workers.iter().map(|it| it.pid.to_string()).collect();
     let names = || pids.iter().map(String::as_str);
-    let hint = match closest(which, names()) {
+    let hint = match closest(&pid.to_string(), names()) {
         Some(closest) => format!(
             "the closest is {closest}; workers: {}",
             select::some_of(names())

@@ -1,5 +1,6 @@
 //! The server over a real Unix socket, with a view made by hand.
 
+mod connections;
 mod limits;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -13,7 +14,11 @@ use tokio::{
 };
 
 use super::{Limits, claim::Claim, serve};
-use crate::{publish::Hub, view::View};
+use crate::{
+    connections::{Desk, Unlisted},
+    publish::Hub,
+    view::View,
+};
 
 /// No step of a test may take longer.
 const CEILING: Duration = Duration::from_secs(10);
@@ -31,6 +36,16 @@ fn view() -> View {
 }
 
 fn start_with(hub: Hub, limits: Limits) -> Running {
+    let desk = Desk::open(|_, _| {
+        Err(Unlisted {
+            error: "nothing is read here".to_owned(),
+            hint: "none".to_owned(),
+        })
+    });
+    start_at(desk.unwrap(), hub, limits)
+}
+
+fn start_at(desk: Desk, hub: Hub, limits: Limits) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("raindrops.sock");
     let (claim, listener) = Claim::take(&path).unwrap();
@@ -39,7 +54,7 @@ fn start_with(hub: Hub, limits: Limits) -> Running {
     let served = Arc::clone(&hub);
     let task = tokio::spawn(async move {
         let _claim = claim;
-        serve(listener, served, limits, async {
+        serve(listener, served, Arc::new(desk), limits, async {
             let _ = stopped.await;
         })
         .await

@@ -4,6 +4,7 @@
 //! `/proc/net`. [`netstat`] has the namespace's counters that tell overflows from other drops.
 //! Nothing here keeps history or decides what a number means: that is [`crate::queue`]'s.
 
+mod accepted;
 mod dump;
 mod error;
 mod inet;
@@ -21,6 +22,7 @@ use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
 pub use self::{
+    accepted::{Bounds, accepted},
     dump::Completeness,
     error::{DiagError, DiagModule},
     inet::{TcpConnection, TcpState},
@@ -327,7 +329,11 @@ fn encode(request: SockDiagMessage, sequence: u32) -> Vec<u8> {
 }
 
 fn encode_all_listeners(sequence: u32) -> Vec<u8> {
-    let request = inet::all_listeners_request();
+    encode_compatible(&inet::all_listeners_request(), sequence)
+}
+
+/// A request from before there were families in it.
+fn encode_compatible(request: &[u8], sequence: u32) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     let mut bytes = vec![0; header.buffer_len()];
     header.message_type = inet::TCPDIAG_GETSOCK;
@@ -335,7 +341,7 @@ fn encode_all_listeners(sequence: u32) -> Vec<u8> {
     header.sequence_number = sequence;
     header.length = (bytes.len() + request.len()) as u32;
     header.emit(&mut bytes);
-    bytes.extend_from_slice(&request);
+    bytes.extend_from_slice(request);
     bytes
 }
 

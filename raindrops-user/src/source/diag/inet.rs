@@ -3,11 +3,15 @@
 //! Pure functions over one message's payload (`struct inet_diag_msg` and attributes,
 //! <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/inet_diag.h>); no I/O.
 
+pub(super) mod filter;
+mod info;
+
 use std::net::IpAddr;
 
 use netlink_packet_core::{NlasIterator, Parseable};
 use netlink_packet_sock_diag::{
-    AF_INET, AF_INET6, INET_DIAG_SKMEMINFO, IPPROTO_TCP, SockDiagMessage, TCP_LISTEN,
+    AF_INET, AF_INET6, INET_DIAG_INFO, INET_DIAG_SKMEMINFO, IPPROTO_TCP, SockDiagMessage,
+    TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_LISTEN,
     inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
 };
 
@@ -15,7 +19,7 @@ use super::dump::Malformed;
 use crate::{
     address::Address,
     ids::{Cookie, Inode, NetnsId},
-    snapshot::ListenSocket,
+    snapshot::{ListenSocket, connections::KernelConnection},
 };
 
 /// Length of `struct inet_diag_msg`, which the attributes follow.
@@ -91,13 +95,29 @@ pub(super) const TCPDIAG_GETSOCK: u16 = 18;
 
 /// `struct inet_diag_req` for all listeners, IPv4 and IPv6.
 pub(super) fn all_listeners_request() -> [u8; 60] {
+    request_of_any_family(StateFlags::LISTEN, ExtensionFlags::SKMEMINFO)
+}
+
+/// `struct inet_diag_req` for all connections that a server has or may accept, IPv4 and IPv6.
+pub(super) fn all_accepted_request() -> [u8; 60] {
+    request_of_any_family(ACCEPTED, ExtensionFlags::INFO)
+}
+
+/// States of accepted connections that the server has not closed.
+const ACCEPTED: StateFlags = StateFlags::ESTABLISHED.union(StateFlags::CLOSE_WAIT);
+
+fn request_of_any_family(states: StateFlags, extensions: ExtensionFlags) -> [u8; 60] {
     const EXTENSIONS: usize = 3;
     const STATES: usize = 52;
 
     let mut request = [0; 60];
-    request[EXTENSIONS] = ExtensionFlags::SKMEMINFO.bits();
-    request[STATES..STATES + 4].copy_from_slice(&StateFlags::LISTEN.bits().to_ne_bytes());
+    request[EXTENSIONS] = extensions.bits();
+    request[STATES..STATES + 4].copy_from_slice(&states.bits().to_ne_bytes());
     request
+}
+
+pub(super) fn accepted_request(family: Family) -> SockDiagMessage {
+    request(family, ACCEPTED, ExtensionFlags::INFO)
 }
 
 pub(super) fn listeners_request(family: Family) -> SockDiagMessage {
@@ -192,6 +212,46 @@ pub(super) fn parse_connection(payload: &[u8], netns: NetnsId) -> Result<TcpConn
         remote: (id.destination_address, id.destination_port),
         is_path,
     })
+}
+
+/// An accepted connection; `None` for one that waits to be accepted.
+pub(super) fn parse_accepted(payload: &[u8]) -> Result<Option<KernelConnection>, Malformed> {
+    let header = parse_header(payload)?;
+    let half_closed = match header.state {
+        TCP_ESTABLISHED => false,
+        TCP_CLOSE_WAIT => true,
+        _ => return Err(Malformed),
+    };
+    let (mut is_path, mut info) = (false, None);
+    for attribute in NlasIterator::new(&payload[HEADER..]) {
+        let attribute = attribute.map_err(|_| Malformed)?;
+        match attribute.kind() {
+            INET_DIAG_ULP_INFO => is_path = is_mptcp(attribute.value())?,
+            INET_DIAG_INFO => info = Some(info::parse(attribute.value())),
+            _ => {}
+        }
+    }
+    if header.inode == 0 {
+        return Ok(None);
+    }
+    // The kernel counts the client's FIN as a byte that has arrived, unread until the server has read
+    // the end (tcp_rcv_nxt_update).
+    let fin = u8::from(half_closed);
+    if let Some(received) = info.as_mut().and_then(|info| info.bytes_received.as_mut()) {
+        *received = received.saturating_sub(fin.into());
+    }
+    let id = &header.socket_id;
+    Ok(Some(KernelConnection {
+        cookie: cookie(id.cookie),
+        inode: Inode(header.inode.into()),
+        half_closed,
+        local: (id.source_address, id.source_port),
+        remote: (id.destination_address, id.destination_port),
+        is_path,
+        unread_bytes: header.recv_queue.saturating_sub(fin.into()),
+        unacked_bytes: header.send_queue,
+        info,
+    }))
 }
 
 fn is_mptcp(upper: &[u8]) -> Result<bool, Malformed> {

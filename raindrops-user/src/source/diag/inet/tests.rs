@@ -1,3 +1,5 @@
+mod accepted;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{HEADER, TcpConnection, TcpState, cookie, parse_connection, parse_listener};
