@@ -26,7 +26,10 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
     let file = File::of_descriptor(descriptor)?;
     let child = file.sock()?;
     let mut path = child;
-    let mut connection = CONNECTIONS.get_ptr_mut(child.key()).and_then(NonNull::new);
+    let mut connection = CONNECTIONS
+        .get_ptr_mut(child.key())
+        .and_then(NonNull::new)
+        .filter(|connection| !is_unix(*connection));
     if connection.is_none() {
         // What is behind the descriptor may have changed since.
         if !file.is_socket()? {
@@ -54,6 +57,13 @@ pub fn descriptor_returned<E: EventWord>(descriptor: i64) -> Result<(), Miss> {
     } else {
         followed_as_a_whole::<E>(path, child, true)
     }
+}
+
+/// Whether an entry is of a unix connection, which stays for a while when its socket is gone.
+#[inline(always)]
+fn is_unix(connection: NonNull<Connection>) -> bool {
+    // SAFETY: a pointer to a whole map value.
+    unsafe { (*connection.as_ptr()).events & event::UNIX != 0 }
 }
 
 /// What `inet_csk_accept` returned: a TCP connection, or the first path of an MPTCP connection.

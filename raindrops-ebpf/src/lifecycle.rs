@@ -141,7 +141,9 @@ fn half_closed<E: EventWord>(sock: Sock, old: u32) -> Result<(), Miss> {
 #[inline(always)]
 pub fn half_close<E: EventWord>(connection: &mut Connection) -> Result<(), Miss> {
     let before = E::set(&raw mut connection.events, event::HALF_CLOSED);
-    if before & event::ACCEPTED == 0 || before & (event::HALF_CLOSED | event::CLOSED) != 0 {
+    if before & event::ACCEPTED == 0
+        || before & (event::HALF_CLOSED | event::CLOSED | event::UNIX) != 0
+    {
         return Ok(());
     }
     let listener = Listener::at(connection.listener)?;
@@ -261,9 +263,13 @@ fn leave(
 ) {
     if turn::are_followed() {
         turn::ended(listener, &mut connection.turn);
-        if before & (event::SEEDED | event::MOVED) == event::SEEDED {
+        if before & (event::SEEDED | event::MOVED | event::UNIX) == event::SEEDED {
             listener.seed_settled();
         }
+    }
+    // One of a unix connection that was at this address, of which only turns are counted.
+    if before & event::UNIX != 0 {
+        return;
     }
     if before & event::ACCEPTED != 0 {
         if before & event::HALF_CLOSED != 0 {

@@ -211,8 +211,7 @@ fn is_open(connection: &Connection) -> bool {
 /// tells of the end of those.
 #[inline(always)]
 fn is_still(sock: Sock, connection: &Connection) -> bool {
-    matches!(sock.state(), Ok(socket::ESTABLISHED))
-        && matches!(sock.inode(), Ok(inode) if inode == connection.turn.inode)
+    matches!(sock.state(), Ok(socket::ESTABLISHED)) && turn::is_of(sock, connection)
 }
 
 /// What a connection is doing, and which thread does it.

@@ -51,9 +51,27 @@ fn current() -> (u32, u32) {
     ((ids >> 32) as u32, ids as u32)
 }
 
+/// The entry of a socket. Nothing tells of the end of a unix connection, so that the entry at this
+/// address may be of an earlier one, which is over then.
 #[inline(always)]
 fn entry(sock: Sock) -> Option<NonNull<Connection>> {
-    CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new)
+    let entry = CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new)?;
+    // SAFETY: a pointer to a whole map value.
+    let connection = unsafe { &mut *entry.as_ptr() };
+    if connection.events & event::UNIX == 0 || is_of(sock, connection) {
+        return Some(entry);
+    }
+    if let Ok(listener) = Listener::at(connection.listener) {
+        ended(listener, &mut connection.turn);
+    }
+    let _ = CONNECTIONS.remove(sock.key());
+    None
+}
+
+/// Whether the entry of a unix connection is that of the socket at its address.
+#[inline(always)]
+pub fn is_of(sock: Sock, connection: &Connection) -> bool {
+    matches!(sock.inode(), Ok(inode) if inode == connection.turn.inode)
 }
 
 /// Data has come for a connection, which need not be accepted yet.
@@ -194,15 +212,12 @@ pub fn ended(listener: Listener, turn: &mut Turn) {
     turn.phase = phase::NONE;
 }
 
-/// A unix connection has been accepted. One that was at this address before has ended, unseen.
+/// A unix connection has been accepted.
 #[inline(always)]
 pub fn unix_accepted(child: Sock, connection: &Connection) -> Result<(), Miss> {
-    if let Some(earlier) = entry(child) {
-        // SAFETY: a pointer to a whole map value.
-        let earlier = unsafe { &mut *earlier.as_ptr() };
-        if let Ok(listener) = Listener::at(earlier.listener) {
-            ended(listener, &mut earlier.turn);
-        }
+    // What is at this address has ended, unless it is this connection, read before its accept was seen.
+    if entry(child).is_some() {
+        return Ok(());
     }
     CONNECTIONS
         .insert(child.key(), connection, 0)
