@@ -6,12 +6,15 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::wait::CEILING;
 
+/// For an answer that a test may hold back for a while.
+const PATIENCE: Duration = CEILING.saturating_mul(6);
 const END_OF_HEADERS: &[u8] = b"\r\n\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -57,12 +60,12 @@ impl Client {
         let stream: Box<dyn Stream> = match to {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(address, CEILING).context("connect")?;
-                stream.set_read_timeout(Some(CEILING))?;
+                stream.set_read_timeout(Some(PATIENCE))?;
                 Box::new(stream)
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).context("connect")?;
-                stream.set_read_timeout(Some(CEILING))?;
+                stream.set_read_timeout(Some(PATIENCE))?;
                 Box::new(stream)
             }
         };
