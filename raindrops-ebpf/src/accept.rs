@@ -16,7 +16,7 @@ use crate::{
     listen,
     maps::{CONNECTIONS, QUEUED_UNIX},
     seed,
-    sock::{File, IPPROTO_MPTCP, IPPROTO_TCP, Sock, UnixName, state},
+    sock::{File, IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
     turn,
 };
 
@@ -219,7 +219,6 @@ fn follow_unix(
     connection.listener = row;
     connection.turn.accepted_ns = now;
     connection.turn.inode = child.inode()?;
-    connection.turn.name = child.unix_name()?.map_or(0, UnixName::key);
     connection.turn.process = current_process();
     connection.turn.worker = worker;
     if child.unix_queue_length()? != 0 {

@@ -66,8 +66,6 @@ pub struct Turn {
     pub bytes_out: u64,
     /// Of a unix socket: tells it from a later one at the same address.
     pub inode: u64,
-    /// Of a unix socket: address of the name that it has of its listener, which no client's has.
-    pub name: u64,
     /// Row of the worker that reads it.
     pub worker: u32,
     /// Process of that worker.
@@ -104,8 +102,8 @@ pub mod since {
     pub const BLOCKED: u32 = 8;
 }
 
-const _: () = assert!(size_of::<Turn>() == 104);
-const _: () = assert!(size_of::<Connection>() == 144);
+const _: () = assert!(size_of::<Turn>() == 96);
+const _: () = assert!(size_of::<Connection>() == 136);
 
 impl Turn {
     pub const NONE: Self = Self {
@@ -117,7 +115,6 @@ impl Turn {
         bytes_in: 0,
         bytes_out: 0,
         inode: 0,
-        name: 0,
         worker: NO_WORKER,
         process: 0,
         reader: 0,

@@ -34,6 +34,7 @@ globals! {
     SOCK_ACCEPT_BACKLOG = "sock.sk_ack_backlog";
     NET_INODE = "net.ns.inum";
     SOCKET_SOCK = "socket.sk";
+    SOCKET_FLAGS = "socket.flags";
     SOCKET_INODE = "socket_alloc.vfs_inode";
     INODE_NUMBER = "inode.i_ino";
     INODE_MODE = "inode.i_mode";

@@ -264,15 +264,15 @@ fn leave(
 ) {
     if turn::are_followed() {
         turn::ended(listener, &mut connection.turn);
-        // It was only followed for its turns, and something else has its memory.
-        if before & event::UNIX != 0 {
-            return;
-        }
         // Of those that were accepted before the programs, and that nobody has read since.
         let is_seed = before & (event::SEEDED | event::MOVED) == event::SEEDED;
         if is_seed && connection.turn.accepted_ns == 0 {
             listener.seed_settled();
         }
+    }
+    // One of a unix connection that was at this address, of which only turns are counted.
+    if before & event::UNIX != 0 {
+        return;
     }
     if before & event::ACCEPTED != 0 {
         if before & event::HALF_CLOSED != 0 {

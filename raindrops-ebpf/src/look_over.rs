@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_for_each_map_elem};
 use raindrops_ebpf::{
-    connection::{Connection, event, phase, since},
+    connection::{Connection, Turn, event, phase, since},
     turns::{Gauges, LISTED, class, state},
 };
 
@@ -222,8 +222,7 @@ fn is_open(connection: &Connection) -> bool {
 /// tells of the end of those.
 #[inline(always)]
 fn is_still(sock: Sock, connection: &Connection) -> bool {
-    matches!(sock.state(), Ok(socket::ESTABLISHED))
-        && matches!(sock.inode(), Ok(inode) if inode == connection.turn.inode)
+    matches!(sock.state(), Ok(socket::ESTABLISHED)) && turn::is_of(sock, connection)
 }
 
 /// What a connection is doing, and which thread does it.
@@ -248,7 +247,7 @@ fn doing(sock: Sock, connection: &Connection, now: u64) -> (u64, u32) {
                 (state::WRITING, turn.reader)
             }
         }
-        phase::WRITE if !is_done(connection) => {
+        phase::WRITE if !is_done(sock, connection) => {
             let is_idle = now.saturating_sub(turn.last_write_ns) > BLOCKED_NS;
             if turn.since & since::BLOCKED != 0 || is_idle && has_unsent(sock, connection) {
                 (state::BLOCKED, turn.writer)
@@ -263,20 +262,35 @@ fn doing(sock: Sock, connection: &Connection, now: u64) -> (u64, u32) {
 
 /// Whether what the server did after its last write tells that the answer is complete.
 #[inline(always)]
-fn is_done(connection: &Connection) -> bool {
-    const TELLS: u32 = since::POLLED | since::REGISTERED | since::FOUND_NOTHING;
+fn is_done(sock: Sock, connection: &Connection) -> bool {
     let turn = &connection.turn;
-    if turn.since & TELLS != 0 {
-        return true;
-    }
-    if turn.since & since::BLOCKED != 0 || class_of(turn.worker) != class::LOOP {
+    if turn.since & since::BLOCKED != 0 {
         return false;
     }
+    if turn.since & (since::POLLED | since::FOUND_NOTHING) != 0 {
+        return true;
+    }
+    // To wait for events may also be to wait for room.
+    let waits = turn.since & since::REGISTERED != 0
+        || class_of(turn.worker) == class::LOOP && has_waited(turn);
+    waits && !lacks_room(sock, connection)
+}
+
+/// Whether the writer has waited for events since its last write.
+#[inline(always)]
+fn has_waited(turn: &Turn) -> bool {
     match THREADS.get_ptr(turn.writer) {
         // SAFETY: a pointer to a whole map value.
         Some(thread) => unsafe { (*thread).waited_ns > turn.last_write_ns },
         None => false,
     }
+}
+
+/// Whether the last write found room for a part only, which its result does not tell.
+#[inline(always)]
+fn lacks_room(sock: Sock, connection: &Connection) -> bool {
+    matches!(sock.has_lacked_room(), Ok(true))
+        && (connection.events & event::UNIX == 0 || has_unsent(sock, connection))
 }
 
 #[inline(always)]

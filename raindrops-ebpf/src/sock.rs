@@ -34,6 +34,8 @@ pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_MPTCP: u16 = 262;
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
+/// Of `socket.flags`, include/linux/net.h.
+const SOCK_NOSPACE: u64 = 1 << 2;
 
 /// A kernel address. Not zero, so that `None` is a value of the same register: the payload of
 /// another `None` would be undefined, and the verifier refuses even a copy of a register that was
@@ -271,6 +273,16 @@ impl Sock {
     pub fn unix_has_unread_by_peer(self) -> Result<bool, Miss> {
         // One is the socket's own.
         Ok(self.0.read::<u32>(&g::SOCK_SENT_MEMORY)? > 1)
+    }
+
+    /// Whether somebody who wanted to write found no room. Of a TCP connection that is so until there is
+    /// room again; of a unix one it stays so.
+    #[inline(always)]
+    pub fn has_lacked_room(self) -> Result<bool, Miss> {
+        let socket = self.0.follow(&g::SOCK_SOCKET)?;
+        let socket = socket.ok_or(Miss::UnreadableSocket)?;
+        let flags: u64 = socket.read(&g::SOCKET_FLAGS)?;
+        Ok(flags & SOCK_NOSPACE != 0)
     }
 
     /// Connections in a listening TCP socket's accept queue.

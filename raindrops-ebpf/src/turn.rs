@@ -20,7 +20,7 @@ use crate::{
     listen,
     maps::{CONNECTIONS, THREADS},
     seed,
-    sock::{File, Sock, UnixName},
+    sock::{File, Sock},
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -51,9 +51,27 @@ fn current() -> (u32, u32) {
     ((ids >> 32) as u32, ids as u32)
 }
 
+/// The entry of a socket. Nothing tells of the end of a unix connection, so that the entry at this
+/// address may be of an earlier one, which is over then.
 #[inline(always)]
 fn entry(sock: Sock) -> Option<NonNull<Connection>> {
-    CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new)
+    let entry = CONNECTIONS.get_ptr_mut(sock.key()).and_then(NonNull::new)?;
+    // SAFETY: a pointer to a whole map value.
+    let connection = unsafe { &mut *entry.as_ptr() };
+    if connection.events & event::UNIX == 0 || is_of(sock, connection) {
+        return Some(entry);
+    }
+    if let Ok(listener) = Listener::at(connection.listener) {
+        ended(listener, &mut connection.turn);
+    }
+    let _ = CONNECTIONS.remove(sock.key());
+    None
+}
+
+/// Whether the entry of a unix connection is that of the socket at its address.
+#[inline(always)]
+pub fn is_of(sock: Sock, connection: &Connection) -> bool {
+    matches!(sock.inode(), Ok(inode) if inode == connection.turn.inode)
 }
 
 /// Data has come for a connection, which need not be accepted yet.
@@ -92,7 +110,7 @@ pub fn read(sock: Sock, result: i32, flags: i32) -> Result<(), Miss> {
     };
     // SAFETY: a pointer to a whole map value.
     let connection = unsafe { &mut *connection.as_ptr() };
-    if !is_followed(sock, connection) {
+    if !is_followed(connection) {
         return Ok(());
     }
     let listener = Listener::at(connection.listener)?;
@@ -150,7 +168,7 @@ pub fn written(sock: Sock, result: i32) -> Result<(), Miss> {
         connection.turn.since |= since::BLOCKED;
         return Ok(());
     }
-    if result <= 0 || !is_followed(sock, connection) {
+    if result <= 0 || !is_followed(connection) {
         return Ok(());
     }
     let turn = &mut connection.turn;
@@ -183,16 +201,10 @@ pub fn written(sock: Sock, result: i32) -> Result<(), Miss> {
     Ok(())
 }
 
-/// Whether an entry is that of a connection which is open and whose listener is known. The entry of a
-/// unix connection stays until a look finds that its socket is gone, and the memory of that may have
-/// become a client's meanwhile.
+/// Whether a connection is open, and its listener known.
 #[inline(always)]
-fn is_followed(sock: Sock, connection: &Connection) -> bool {
-    if connection.events & event::CLOSED != 0 || !listen::is_known(connection.listener) {
-        return false;
-    }
-    connection.events & event::UNIX == 0
-        || matches!(sock.unix_name(), Ok(Some(name)) if name.key() == connection.turn.name)
+fn is_followed(connection: &Connection) -> bool {
+    connection.events & event::CLOSED == 0 && listen::is_known(connection.listener)
 }
 
 /// The server has closed the connection, or it is gone.
@@ -206,15 +218,12 @@ pub fn ended(listener: Listener, turn: &mut Turn) {
     turn.phase = phase::NONE;
 }
 
-/// A unix connection has been accepted. One that was at this address before has ended, unseen.
+/// A unix connection has been accepted.
 #[inline(always)]
 pub fn unix_accepted(child: Sock, connection: &Connection) -> Result<(), Miss> {
-    if let Some(earlier) = entry(child) {
-        // SAFETY: a pointer to a whole map value.
-        let earlier = unsafe { &mut *earlier.as_ptr() };
-        if let Ok(listener) = Listener::at(earlier.listener) {
-            ended(listener, &mut earlier.turn);
-        }
+    // What is at this address has ended, unless it is this connection, read before its accept was seen.
+    if entry(child).is_some() {
+        return Ok(());
     }
     CONNECTIONS
         .insert(child.key(), connection, 0)
@@ -319,7 +328,6 @@ fn older_unix(sock: Sock) -> Result<Option<NonNull<Connection>>, Miss> {
     connection.events = event::ACCEPTED | event::UNIX | event::SEEDED;
     connection.listener = row;
     connection.turn.inode = sock.inode()?;
-    connection.turn.name = sock.unix_name()?.map_or(0, UnixName::key);
     if CONNECTIONS
         .insert(sock.key(), connection, BPF_NOEXIST)
         .is_err()

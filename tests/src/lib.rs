@@ -1,7 +1,9 @@
 //! What the end-to-end tests stand on: the daemon, real servers, load, and a network namespace
 //! for each test, so that tests with fixed ports run side by side.
 
+pub mod ab;
 pub mod ability;
+pub mod client;
 pub mod daemon;
 pub mod http;
 pub mod io_uring;
@@ -19,4 +21,5 @@ pub mod same_address;
 pub mod servers;
 pub mod skip;
 pub mod sockets;
+pub mod turns;
 pub mod wait;

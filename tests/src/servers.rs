@@ -3,12 +3,14 @@
 pub mod acceptor;
 pub mod epoll;
 pub mod gunicorn;
+pub mod middleware;
 pub mod nginx;
 pub mod puma;
 pub mod rainbows;
 pub mod unicorn;
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     net::SocketAddr,
     os::unix::process::CommandExt as _,
@@ -22,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::{load, processes, wait::CEILING};
+use crate::{client::Address, load, processes, wait::CEILING};
 
 /// Ruby servers load slowly on a machine that also compiles.
 const START_CEILING: Duration = Duration::from_secs(60);
@@ -49,10 +51,25 @@ impl Server {
         processes::children(self.master())
     }
 
+    /// All its listeners.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<Address> {
+        let tcp = self.tcp.iter().copied().map(Address::Tcp);
+        tcp.chain(self.unix.iter().cloned().map(Address::Unix))
+            .collect()
+    }
+
     /// A file of the server's.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.run_dir.path().join(name)
+    }
+
+    /// Requests to `/park/NAME` and `/stream/NAME` stay unfinished until what is returned is dropped.
+    pub fn hold(&self, name: &str) -> Result<Hold> {
+        let path = self.path(name);
+        File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(Hold(path))
     }
 
     fn wait_until_it_serves(&mut self, workers: usize) -> Result<()> {
@@ -95,6 +112,16 @@ impl Server {
     }
 }
 
+/// What the fixtures' application waits for the end of.
+#[derive(Debug)]
+pub struct Hold(PathBuf);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let Some(group) = Pid::from_raw(self.master().cast_signed()) else {
@@ -116,7 +143,7 @@ struct Recipe {
     kind: &'static str,
     program: &'static str,
     arguments: Vec<String>,
-    environment: Vec<(&'static str, PathBuf)>,
+    environment: Vec<(&'static str, OsString)>,
     tcp: Vec<SocketAddr>,
     /// Names in the run directory.
     unix: Vec<&'static str>,
@@ -132,6 +159,7 @@ impl Recipe {
             .env("RUN_DIR", run_dir.path())
             .env_remove("MODEL")
             .env_remove("WATCHER")
+            .env("STATS_FILE", run_dir.path().join(middleware::FILE))
             .current_dir(fixtures())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use super::{Recipe, Server, fixtures, local, run_dir};
+use crate::client::{Address, Client};
 
 pub const ADDRESS: &str = "127.0.0.1:18480";
 
@@ -30,4 +31,36 @@ pub fn start() -> Result<Server> {
         workers: 2,
     }
     .start(run_dir)
+}
+
+/// What its workers have counted together, by stub_status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub accepts: u64,
+    pub requests: u64,
+    pub writing: u64,
+    pub waiting: u64,
+}
+
+impl Status {
+    /// Asks over the unix listener; the asking connection and its request are taken off.
+    pub fn of(server: &Server) -> Result<Self> {
+        let mut client = Client::connect(&Address::Unix(server.unix[0].clone()))?;
+        client.ask_and_close("/s")?;
+        let answer = String::from_utf8(client.answered()?)?;
+        let numbers: Vec<u64> = answer
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        // Active connections; accepts, handled, requests; reading, writing, waiting.
+        let [_, accepts, _, requests, _, writing, waiting] = numbers[..] else {
+            anyhow::bail!("unexpected status: {answer}");
+        };
+        Ok(Self {
+            accepts: accepts - 1,
+            requests: requests - 1,
+            writing: writing - 1,
+            waiting,
+        })
+    }
 }

@@ -16,14 +16,22 @@ pub const SINGLE_CONTROL: &str = "pumactl1.sock";
 pub const TOKEN: &str = "tok3n";
 
 pub fn start() -> Result<Server> {
+    start_with(2, "1:4")
+}
+
+/// One that has so many workers, or 0 for a single process, and `LEAST:MOST` threads in each.
+pub fn start_with(workers: usize, threads: &str) -> Result<Server> {
     Recipe {
         kind: "puma",
         program: "puma",
         arguments: ["-C", "puma.rb", "config.ru"].map(str::to_owned).to_vec(),
-        environment: Vec::new(),
+        environment: vec![
+            ("WORKERS", workers.to_string().into()),
+            ("THREADS", threads.into()),
+        ],
         tcp: vec![local(18180)],
         unix: vec!["puma.sock"],
-        workers: 2,
+        workers,
     }
     .start(run_dir()?)
 }

@@ -15,7 +15,7 @@ pub fn start() -> Result<Server> {
         arguments: ["-c", "rainbows.conf.rb", "config.ru"]
             .map(str::to_owned)
             .to_vec(),
-        environment: vec![("RUBYLIB", fixtures().join("shim"))],
+        environment: vec![("RUBYLIB", fixtures().join("shim").into())],
         tcp: vec![local(18280)],
         unix: vec!["rainbows.sock"],
         workers: 2,

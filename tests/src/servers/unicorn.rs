@@ -1,4 +1,4 @@
-//! unicorn: two workers, TCP and unix, and a listener of each worker's own.
+//! unicorn: workers with TCP and unix listeners, and one of each worker's own.
 
 use anyhow::Result;
 
@@ -9,17 +9,22 @@ pub const BACKLOG: u32 = 64;
 pub const OWN_BACKLOG: u32 = 8;
 
 pub fn start() -> Result<Server> {
+    start_with(2)
+}
+
+pub fn start_with(workers: u16) -> Result<Server> {
+    // The workers' own come last.
+    let ports = [18080].into_iter().chain((0..workers).map(|nr| 18090 + nr));
     Recipe {
         kind: "unicorn",
         program: "unicorn",
         arguments: ["-c", "unicorn.conf.rb", "config.ru"]
             .map(str::to_owned)
             .to_vec(),
-        environment: Vec::new(),
-        // The workers' own come last: 18090 and 18091.
-        tcp: [18080, 18090, 18091].map(local).to_vec(),
+        environment: vec![("WORKERS", workers.to_string().into())],
+        tcp: ports.map(local).collect(),
         unix: vec!["unicorn.sock"],
-        workers: 2,
+        workers: workers.into(),
     }
     .start(run_dir()?)
 }

@@ -8,6 +8,7 @@ use crate::{debian, workspace};
 
 /// Debian package, and the program that the tests start.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("apache2-utils", "ab"),
     ("bpftool", "bpftool"),
     ("git", "git"),
     ("gunicorn", "gunicorn"),

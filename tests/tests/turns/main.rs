@@ -1,0 +1,6 @@
+//! Turns: what workers do with their connections, as the servers' and the clients' own counts say it.
+
+mod agreement;
+mod counts;
+mod pool;
+mod quiet;
