@@ -8,9 +8,11 @@ mod syscall_tax;
 mod throughput;
 mod view_latency;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
-use super::{Setting, report::Report};
+use super::{Setting, report::Report, statistics::Sample};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
@@ -108,4 +110,20 @@ fn rotated<T: Copy>(items: &[T], round: u32) -> Vec<T> {
         items.rotate_left(first);
     }
     items
+}
+
+/// Of one of what is compared, over all rounds.
+fn each<K: Ord, V>(rounds: &[BTreeMap<K, V>], of: &K, value: impl Fn(&V) -> f64) -> Option<Sample> {
+    Sample::new(rounds.iter().filter_map(|round| round.get(of)).map(value))
+}
+
+/// To another in the same round.
+fn ratio<K: Ord, V>(
+    rounds: &[BTreeMap<K, V>],
+    of: &K,
+    to: &K,
+    value: impl Fn(&V) -> f64,
+) -> Option<Sample> {
+    let of = |round: &BTreeMap<K, V>| Some(value(round.get(of)?) / value(round.get(to)?));
+    Sample::new(rounds.iter().filter_map(of))
 }
