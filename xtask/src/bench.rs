@@ -16,6 +16,7 @@ mod observer;
 mod report;
 mod section;
 mod statistics;
+mod turns;
 
 use std::{
     fmt::Write as _,

@@ -32,7 +32,7 @@ pub enum Choice {
     A,
     /// Connections per second and processor time of each
     B,
-    /// What the accept hook costs other system calls
+    /// What the hooks on system calls cost other system calls
     C,
     /// Reading all listeners
     D,
