@@ -2,10 +2,13 @@
 
 mod bpf_cost;
 mod daemon_cost;
+mod keep_alive;
 mod listener_reading;
+mod look_over;
 mod stalls;
 mod syscall_tax;
 mod throughput;
+mod turn_cost;
 mod view_latency;
 
 use std::collections::BTreeMap;
@@ -22,6 +25,9 @@ pub enum Section {
     ListenerReading,
     DaemonCost,
     ViewLatency,
+    TurnCost,
+    KeepAlive,
+    LookOver,
     Stalls,
 }
 
@@ -40,19 +46,28 @@ pub enum Choice {
     E,
     /// Latency of the view
     F,
+    /// BPF time per turn
+    G,
+    /// Keep-alive requests per second
+    H,
+    /// Looking over all connections
+    I,
     /// What is seen of short stalls
     Stalls,
     All,
 }
 
 impl Section {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::BpfCost,
         Self::Throughput,
         Self::SyscallTax,
         Self::ListenerReading,
         Self::DaemonCost,
         Self::ViewLatency,
+        Self::TurnCost,
+        Self::KeepAlive,
+        Self::LookOver,
         Self::Stalls,
     ];
 
@@ -73,6 +88,9 @@ impl Section {
             Self::ListenerReading => Choice::D,
             Self::DaemonCost => Choice::E,
             Self::ViewLatency => Choice::F,
+            Self::TurnCost => Choice::G,
+            Self::KeepAlive => Choice::H,
+            Self::LookOver => Choice::I,
             Self::Stalls => Choice::Stalls,
         }
     }
@@ -85,6 +103,9 @@ impl Section {
             Self::ListenerReading => "Reading all listeners",
             Self::DaemonCost => "The daemon's own cost",
             Self::ViewLatency => "Latency of GET /v1/view",
+            Self::TurnCost => "BPF time per turn",
+            Self::KeepAlive => "Keep-alive requests per second",
+            Self::LookOver => "Looking over all connections",
             Self::Stalls => "Short stalls",
         }
     }
@@ -97,6 +118,9 @@ impl Section {
             Self::ListenerReading => listener_reading::run(setting),
             Self::DaemonCost => daemon_cost::run(setting),
             Self::ViewLatency => view_latency::run(setting),
+            Self::TurnCost => turn_cost::run(setting),
+            Self::KeepAlive => keep_alive::run(setting),
+            Self::LookOver => look_over::run(setting),
             Self::Stalls => stalls::run(setting),
         }
     }

@@ -1,8 +1,14 @@
 //! How much the daemon sees of turns, as what is compared.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::{Setting, daemon::Daemon};
+
+/// For so long after the start the programs look for connections that are older than they are, where
+/// there are none; meanwhile a read on a socket that is not followed costs more.
+pub const LOOKS_FOR_OLDER: Duration = Duration::from_millis(1200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Turns {
@@ -12,6 +18,8 @@ pub enum Turns {
 }
 
 impl Turns {
+    pub const ALL: [Self; 3] = [Self::Off, Self::Light, Self::On];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
