@@ -6,12 +6,13 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CStr,
     fs, io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     process,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -46,7 +47,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    pub fn since(self, before: Self) -> Self {
+    fn since(self, before: Self) -> Self {
         Self {
             count: self.count - before.count,
             nanoseconds: self.nanoseconds - before.nanoseconds,
@@ -56,13 +57,13 @@ impl Runs {
 
 /// A program that returns at once, on a raw tracepoint: its measured time is the cost of measuring.
 #[derive(Debug)]
-pub struct Empty {
+struct Empty {
     program: OwnedFd,
     _link: OwnedFd,
 }
 
 impl Empty {
-    pub fn attach(tracepoint: &std::ffi::CStr) -> Result<Self> {
+    fn attach(tracepoint: &CStr) -> Result<Self> {
         // r0 = 0; exit
         let instructions: [u8; 16] = [0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
         let license = c"GPL";
@@ -86,7 +87,7 @@ impl Empty {
         })
     }
 
-    pub fn runs(&self) -> Result<Runs> {
+    fn runs(&self) -> Result<Runs> {
         let description = fields(process::id(), self.program.as_raw_fd() as u32)?;
         runs(&description).context("no statistics of a program of our own")
     }
@@ -112,6 +113,45 @@ pub fn programs(pid: u32) -> Result<BTreeMap<Program, Runs>> {
         programs.insert(Program { name, id }, runs);
     }
     Ok(programs)
+}
+
+/// What programs took while something happened.
+#[derive(Debug)]
+pub struct Noted {
+    /// Nanoseconds that noting one run takes.
+    pub empty: f64,
+    /// By name: programs of one name are added up.
+    pub programs: BTreeMap<String, Runs>,
+}
+
+/// Has the kernel note what `programs` take while `body` runs. An empty program is on `tracepoint`
+/// meanwhile, which has to come.
+pub fn noted<T>(
+    tracepoint: &CStr,
+    programs: impl Fn() -> Result<BTreeMap<Program, Runs>>,
+    body: impl FnOnce() -> Result<T>,
+) -> Result<(Noted, T)> {
+    let empty = Empty::attach(tracepoint)?;
+    let _statistics = Statistics::on()?;
+    let empty_before = empty.runs()?;
+    let before = programs()?;
+    let done = body()?;
+    let after = programs()?;
+    let of_empty = empty.runs()?.since(empty_before);
+    ensure!(of_empty.count != 0, "the empty program did not run");
+    let mut by_name: BTreeMap<String, Runs> = BTreeMap::new();
+    for (program, runs) in after {
+        let before = before.get(&program).copied().unwrap_or_default();
+        let runs = runs.since(before);
+        let sum = by_name.entry(program.name).or_default();
+        sum.count += runs.count;
+        sum.nanoseconds += runs.nanoseconds;
+    }
+    let noted = Noted {
+        empty: of_empty.nanoseconds as f64 / of_empty.count as f64,
+        programs: by_name,
+    };
+    Ok((noted, done))
 }
 
 /// Bytes of the maps that a process holds, as the kernel accounts for them.

@@ -73,6 +73,27 @@ impl Daemon {
         serde_json::from_slice(client.get()?).context("decoding the view")
     }
 
+    /// Active connections of all TCP listeners; unix ones are those of the measurement itself.
+    pub fn active_connections(&self) -> Result<u64> {
+        let active = |listener: &Value| listener["connections"]["active"].as_u64();
+        Ok(self.tcp_listeners()?.iter().filter_map(active).sum())
+    }
+
+    /// Turns of all TCP listeners.
+    pub fn turns(&self) -> Result<u64> {
+        let total = |listener: &Value| listener["turns"]["total"].as_u64();
+        Ok(self.tcp_listeners()?.iter().filter_map(total).sum())
+    }
+
+    fn tcp_listeners(&self) -> Result<Vec<Value>> {
+        let view = self.view()?;
+        let listeners = view["listeners"].as_array().context("no listeners")?;
+        let tcp = listeners
+            .iter()
+            .filter(|listener| listener["protocol"] == "tcp");
+        Ok(tcp.cloned().collect())
+    }
+
     /// What the view says of a source.
     pub fn source(&self, name: &str) -> Result<Value> {
         let view = self.view()?;

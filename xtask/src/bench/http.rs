@@ -64,7 +64,7 @@ impl Client {
 }
 
 /// Where the body begins and ends, once all headers are there.
-fn extent(answer: &[u8]) -> Result<Option<(usize, usize)>> {
+pub fn extent(answer: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         return Ok(None);
     };

@@ -6,6 +6,7 @@
 mod churn;
 mod getppid;
 mod hold;
+mod keep_alive;
 mod listen;
 mod serve;
 mod sockets;
@@ -14,7 +15,9 @@ mod workers;
 
 use std::{
     io::{BufRead as _, Write as _},
+    mem::MaybeUninit,
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -33,6 +36,8 @@ pub enum Load {
     Hold(hold::Hold),
     /// Short connections, as fast as one client makes them
     Churn(churn::Churn),
+    /// Connections that a server's answers come over again and again
+    KeepAlive(keep_alive::KeepAlive),
     /// A system call that nobody observes
     Getppid,
     /// Listeners whose worker stalls once, each at its time
@@ -47,6 +52,7 @@ impl Load {
             Self::Serve(load) => load.run(),
             Self::Hold(load) => load.run(),
             Self::Churn(load) => load.run(),
+            Self::KeepAlive(load) => load.run(),
             Self::Getppid => getppid::run(),
             Self::Stalls(load) => load.run(),
         }
@@ -93,6 +99,33 @@ pub fn churn(load: &mut Answering, connections: u32) -> Result<Churned> {
     })
 }
 
+/// What one run of [`Load::KeepAlive`] took.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptAlive {
+    pub requests: u32,
+    pub seconds: f64,
+    /// Processor time of the client.
+    pub cpu_seconds: f64,
+    /// What the client did.
+    pub reads: u32,
+    pub writes: u32,
+    pub waits: u32,
+}
+
+/// Requests over open connections, `requests` of them.
+pub fn keep_alive(load: &mut Answering, requests: u32) -> Result<KeptAlive> {
+    let answer = load.ask(&requests.to_string())?;
+    let [seconds, cpu_seconds, reads, writes, waits]: [f64; 5] = numbers(&answer)?;
+    Ok(KeptAlive {
+        requests,
+        seconds,
+        cpu_seconds,
+        reads: reads as u32,
+        writes: writes as u32,
+        waits: waits as u32,
+    })
+}
+
 fn say(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
@@ -121,4 +154,25 @@ fn ports(first: u16, count: u16) -> Result<std::ops::Range<u16>> {
         "no ports {first} and {count} more"
     );
     Ok(first..first + count)
+}
+
+/// Of this process and of its children that have ended.
+fn processor_time() -> Duration {
+    [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN]
+        .into_iter()
+        .map(|who| {
+            let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+            // SAFETY: the kernel writes an `rusage`, which is plain data and valid when zero.
+            let usage = unsafe {
+                libc::getrusage(who, usage.as_mut_ptr());
+                usage.assume_init()
+            };
+            duration(usage.ru_utime) + duration(usage.ru_stime)
+        })
+        .sum()
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+    seconds + Duration::from_micros(time.tv_usec.unsigned_abs())
 }

@@ -2,15 +2,20 @@
 
 mod bpf_cost;
 mod daemon_cost;
+mod keep_alive;
 mod listener_reading;
+mod look_over;
 mod stalls;
 mod syscall_tax;
 mod throughput;
+mod turn_cost;
 mod view_latency;
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Setting, report::Report};
+use super::{Setting, report::Report, statistics::Sample};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
@@ -20,6 +25,9 @@ pub enum Section {
     ListenerReading,
     DaemonCost,
     ViewLatency,
+    TurnCost,
+    KeepAlive,
+    LookOver,
     Stalls,
 }
 
@@ -30,7 +38,7 @@ pub enum Choice {
     A,
     /// Connections per second and processor time of each
     B,
-    /// What the accept hook costs other system calls
+    /// What the hooks on system calls cost other system calls
     C,
     /// Reading all listeners
     D,
@@ -38,19 +46,28 @@ pub enum Choice {
     E,
     /// Latency of the view
     F,
+    /// BPF time per turn
+    G,
+    /// Keep-alive requests per second
+    H,
+    /// Looking over all connections
+    I,
     /// What is seen of short stalls
     Stalls,
     All,
 }
 
 impl Section {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::BpfCost,
         Self::Throughput,
         Self::SyscallTax,
         Self::ListenerReading,
         Self::DaemonCost,
         Self::ViewLatency,
+        Self::TurnCost,
+        Self::KeepAlive,
+        Self::LookOver,
         Self::Stalls,
     ];
 
@@ -71,6 +88,9 @@ impl Section {
             Self::ListenerReading => Choice::D,
             Self::DaemonCost => Choice::E,
             Self::ViewLatency => Choice::F,
+            Self::TurnCost => Choice::G,
+            Self::KeepAlive => Choice::H,
+            Self::LookOver => Choice::I,
             Self::Stalls => Choice::Stalls,
         }
     }
@@ -83,6 +103,9 @@ impl Section {
             Self::ListenerReading => "Reading all listeners",
             Self::DaemonCost => "The daemon's own cost",
             Self::ViewLatency => "Latency of GET /v1/view",
+            Self::TurnCost => "BPF time per turn",
+            Self::KeepAlive => "Keep-alive requests per second",
+            Self::LookOver => "Looking over all connections",
             Self::Stalls => "Short stalls",
         }
     }
@@ -95,6 +118,9 @@ impl Section {
             Self::ListenerReading => listener_reading::run(setting),
             Self::DaemonCost => daemon_cost::run(setting),
             Self::ViewLatency => view_latency::run(setting),
+            Self::TurnCost => turn_cost::run(setting),
+            Self::KeepAlive => keep_alive::run(setting),
+            Self::LookOver => look_over::run(setting),
             Self::Stalls => stalls::run(setting),
         }
     }
@@ -108,4 +134,20 @@ fn rotated<T: Copy>(items: &[T], round: u32) -> Vec<T> {
         items.rotate_left(first);
     }
     items
+}
+
+/// Of one of what is compared, over all rounds.
+fn each<K: Ord, V>(rounds: &[BTreeMap<K, V>], of: &K, value: impl Fn(&V) -> f64) -> Option<Sample> {
+    Sample::new(rounds.iter().filter_map(|round| round.get(of)).map(value))
+}
+
+/// To another in the same round.
+fn ratio<K: Ord, V>(
+    rounds: &[BTreeMap<K, V>],
+    of: &K,
+    to: &K,
+    value: impl Fn(&V) -> f64,
+) -> Option<Sample> {
+    let of = |round: &BTreeMap<K, V>| Some(value(round.get(of)?) / value(round.get(to)?));
+    Sample::new(rounds.iter().filter_map(of))
 }

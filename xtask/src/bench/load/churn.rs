@@ -1,11 +1,6 @@
 //! Short connections: one client process, one server process.
 
-use std::{
-    mem::MaybeUninit,
-    net::Ipv4Addr,
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
+use std::{net::Ipv4Addr, os::fd::OwnedFd, time::Instant};
 
 use anyhow::{Result, ensure};
 use rustix::{
@@ -14,7 +9,7 @@ use rustix::{
 };
 
 use super::{
-    obey, ports, say,
+    obey, ports, processor_time, say,
     sockets::{accept, connection, listener},
     workers::{fork, succeeded},
 };
@@ -93,25 +88,4 @@ fn answer(listeners: &[OwnedFd], connections: u32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Of this process and of its children that have ended.
-fn processor_time() -> Duration {
-    [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN]
-        .into_iter()
-        .map(|who| {
-            let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-            // SAFETY: the kernel writes an `rusage`, which is plain data and valid when zero.
-            let usage = unsafe {
-                libc::getrusage(who, usage.as_mut_ptr());
-                usage.assume_init()
-            };
-            duration(usage.ru_utime) + duration(usage.ru_stime)
-        })
-        .sum()
-}
-
-fn duration(time: libc::timeval) -> Duration {
-    let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
-    seconds + Duration::from_micros(time.tv_usec.unsigned_abs())
 }

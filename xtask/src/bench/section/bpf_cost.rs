@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::{Section, rotated};
 use crate::bench::{
     Setting,
-    bpf::{Empty, Runs, Statistics, map_bytes},
+    bpf::{Runs, map_bytes, noted},
     child::Answering,
     daemon::Daemon,
     isolated::isolated,
@@ -121,31 +121,20 @@ pub fn run(setting: &Setting) -> Result<Report> {
 }
 
 fn measure(observer: &Observer, load: &mut Answering, connections: u32) -> Result<Round> {
-    let empty = Empty::attach(c"inet_sock_set_state")?;
-    let _statistics = Statistics::on()?;
-    let empty_before = empty.runs()?;
-    let before = observer.programs()?;
-    churn(load, connections)?;
-    let after = observer.programs()?;
-    let of_empty = empty.runs()?.since(empty_before);
-    ensure!(of_empty.count != 0, "the empty program did not run");
+    let programs = || observer.programs();
+    let (noted, _) = noted(c"inet_sock_set_state", programs, || {
+        churn(load, connections)
+    })?;
     let per_connection = |runs: Runs| PerConnection {
         runs: runs.count as f64 / f64::from(connections),
         nanoseconds: runs.nanoseconds as f64 / f64::from(connections),
     };
-    let programs = after.into_iter().map(|(program, after)| {
-        let before = before.get(&program).copied().unwrap_or_default();
-        (program.name, per_connection(after.since(before)))
-    });
-    let mut by_name: BTreeMap<String, PerConnection> = BTreeMap::new();
-    for (name, program) in programs {
-        let sum = by_name.entry(name).or_default();
-        sum.runs += program.runs;
-        sum.nanoseconds += program.nanoseconds;
-    }
+    let programs = noted.programs.into_iter();
     Ok(Round {
-        empty: of_empty.nanoseconds as f64 / of_empty.count as f64,
-        programs: by_name,
+        empty: noted.empty,
+        programs: programs
+            .map(|(name, runs)| (name, per_connection(runs)))
+            .collect(),
     })
 }
 

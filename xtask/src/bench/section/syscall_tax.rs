@@ -1,4 +1,4 @@
-//! What the accept hook costs system calls that have nothing to do with it.
+//! What the hooks on system calls cost those that have nothing to do with them.
 
 use std::collections::BTreeMap;
 
@@ -13,28 +13,35 @@ use crate::bench::{
     load::Load,
     report::{Report, Table},
     statistics::Sample,
+    turns::Turns,
 };
 
 const METHOD: &str = "\
 One process calls getppid in a loop, which no program is attached to. On the kernel's side a program \
 on any system call's tracepoint puts every process on the slow way into and out of the kernel; this \
-is its price. In each round each accept hook is attached once, in an order that rotates; *without \
-BPF* is the daemon with `--no-bpf`. Noise: the loop shares its processor with the daemon's samples, \
-which *without BPF* has too.";
+is its price. In each round each accept hook is attached once with turns off, and each way of \
+following turns with the accept hook that the daemon chooses, in an order that rotates; *without BPF* \
+is the daemon with `--no-bpf`. Noise: the loop shares its processor with the daemon's samples, which \
+*without BPF* has too.";
 
 /// What is attached while getppid is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Attached {
     Nothing,
     WithoutBpf,
+    /// With turns off.
     Hook(&'static str),
+    /// With the accept hook that is chosen then.
+    Turns(Turns),
 }
 
-const ALL: [Attached; 4] = [
+const ALL: [Attached; 6] = [
     Attached::Nothing,
     Attached::WithoutBpf,
     Attached::Hook("syscall"),
     Attached::Hook("fexit"),
+    Attached::Turns(Turns::Light),
+    Attached::Turns(Turns::On),
 ];
 
 impl Attached {
@@ -42,7 +49,8 @@ impl Attached {
         match self {
             Self::Nothing => "nothing".to_owned(),
             Self::WithoutBpf => "raindrops without BPF".to_owned(),
-            Self::Hook(hook) => format!("raindrops, accept hook {hook}"),
+            Self::Hook(hook) => format!("raindrops, accept hook {hook}, turns off"),
+            Self::Turns(turns) => format!("raindrops, turns {}", turns.name()),
         }
     }
 
@@ -51,7 +59,8 @@ impl Attached {
         let arguments = match self {
             Self::Nothing => return Ok(Ok(None)),
             Self::WithoutBpf => vec!["--no-bpf"],
-            Self::Hook(hook) => vec!["--accept-hook", hook],
+            Self::Hook(hook) => vec!["--accept-hook", hook, "--turns", "off"],
+            Self::Turns(turns) => return Ok(turns.daemon(setting, &[])?.map(Some)),
         };
         let daemon = Daemon::start(&setting.raindrops, &arguments)?;
         if let Self::Hook(hook) = self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Section, rotated};
+use super::{Section, each, ratio, rotated};
 use crate::bench::{
     Setting,
     isolated::isolated,
@@ -81,15 +81,17 @@ pub fn run(setting: &Setting) -> Result<Report> {
         };
         table.row([
             tool.name().to_owned(),
-            text(each(&rounds, *tool, rate), 0),
-            text(ratio(&rounds, *tool, rate), 3),
-            text(each(&rounds, *tool, cpu), 1),
-            text(ratio(&rounds, *tool, cpu), 3),
-            text(each(&rounds, *tool, |turn| turn.observer_us), 2),
+            text(each(&rounds, tool, rate), 0),
+            text(ratio(&rounds, tool, &Tool::Nothing, rate), 3),
+            text(each(&rounds, tool, cpu), 1),
+            text(ratio(&rounds, tool, &Tool::Nothing, cpu), 3),
+            text(each(&rounds, tool, |turn| turn.observer_us), 2),
         ]);
     }
     report.tables.push(table);
-    let rate = ratio(&rounds, Tool::Raindrops, |turn| turn.churned.per_second());
+    let rate = ratio(&rounds, &Tool::Raindrops, &Tool::Nothing, |turn| {
+        turn.churned.per_second()
+    });
     report.goals.extend(rate.map(|ratio| {
         let what = "connections/s with raindrops against nothing, median ratio";
         Goal::at_least(what, ratio.median(), 0.97, "")
@@ -99,19 +101,4 @@ pub fn run(setting: &Setting) -> Result<Report> {
         format!("{count} rounds of {connections} connections for each."),
     );
     Ok(report)
-}
-
-fn each(rounds: &[Round], tool: Tool, value: impl Fn(&Turn) -> f64) -> Option<Sample> {
-    Sample::new(
-        rounds
-            .iter()
-            .filter_map(|round| round.get(&tool))
-            .map(value),
-    )
-}
-
-/// To nothing attached, in the same round.
-fn ratio(rounds: &[Round], tool: Tool, value: impl Fn(&Turn) -> f64) -> Option<Sample> {
-    let of = |round: &Round| Some(value(round.get(&tool)?) / value(round.get(&Tool::Nothing)?));
-    Sample::new(rounds.iter().filter_map(of))
 }

@@ -1,27 +1,20 @@
 //! How long the view takes to fetch, and whether that depends on the workers.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use tempfile::TempDir;
 
 use super::Section;
 use crate::bench::{
     Setting,
-    child::{Answering, Running, until},
+    child::{Answering, until},
     daemon::Daemon,
     http::Client,
     isolated::isolated,
     load::Load,
     needs,
+    nginx::Nginx,
     report::{Goal, Report, Table},
     statistics::Sample,
 };
@@ -185,7 +178,7 @@ fn cases(setting: &Setting, has_nginx: bool) -> Result<Vec<Case>> {
         .context("pids of the workers")?;
     let daemon = Daemon::start(&setting.raindrops, &[])?;
     let nginx = if has_nginx {
-        Some(Nginx::start()?)
+        Some(FileServer::start()?)
     } else {
         None
     };
@@ -200,7 +193,7 @@ fn cases(setting: &Setting, has_nginx: bool) -> Result<Vec<Case>> {
     let count: u64 = setting.pick(60_000, 20_000);
     let _clients = hold(count, &place)?;
     until("all connections in the view", || {
-        Ok((active(&daemon)? == count).then_some(()))
+        Ok((daemon.active_connections()? == count).then_some(()))
     })?;
     cases.push(measured(format!("{count} connections"))?);
     for worker in &workers {
@@ -210,7 +203,7 @@ fn cases(setting: &Setting, has_nginx: bool) -> Result<Vec<Case>> {
     let _queued = hold(queued, &place)?;
     let name = format!("{count} connections, {queued} queued, all workers hung");
     cases.push(measured(name)?);
-    let shown = active(&daemon)?;
+    let shown = daemon.active_connections()?;
     ensure!(
         shown == count,
         "{shown} connections are shown as accepted, not {count}"
@@ -223,22 +216,11 @@ fn hold(connections: u64, place: &[&str]) -> Result<(Answering, String)> {
     Load::start(&[&["hold", "--connections", &connections], place].concat())
 }
 
-/// Active connections of the TCP listeners; the unix ones are those of the measurement itself.
-fn active(daemon: &Daemon) -> Result<u64> {
-    let view = daemon.view()?;
-    let listeners = view["listeners"].as_array().context("no listeners")?;
-    let active = |listener: &Value| listener["connections"]["active"].as_u64();
-    let tcp = listeners
-        .iter()
-        .filter(|listener| listener["protocol"] == "tcp");
-    Ok(tcp.filter_map(active).sum())
-}
-
 fn measure(
     setting: &Setting,
     name: String,
     daemon: &Daemon,
-    nginx: Option<&Nginx>,
+    nginx: Option<&FileServer>,
 ) -> Result<Case> {
     let mut view = daemon.client("/v1/view")?;
     let body = view.get()?;
@@ -294,50 +276,30 @@ fn batch(client: &mut Client, size: u32) -> Result<Vec<f64>> {
 }
 
 /// A web server with one file.
-struct Nginx {
-    _running: Running,
-    directory: TempDir,
-}
+struct FileServer(Nginx);
 
-impl Nginx {
+impl FileServer {
     fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
-        let place = directory.path();
-        let configuration = place.join("nginx.conf");
-        fs::write(&configuration, Self::configuration(place))?;
-        let running = Running::start(
-            Command::new("nginx")
-                .arg("-c")
-                .arg(&configuration)
-                .stdin(Stdio::null())
-                .stderr(Stdio::null()),
-        )?;
-        let socket = place.join("nginx.sock");
-        until("nginx to listen", || Ok(socket.exists().then_some(())))?;
-        Ok(Self {
-            _running: running,
-            directory,
-        })
+        let main = "master_process off; events { worker_connections 64; }";
+        let nginx = Nginx::start(main, |place| {
+            format!("listen unix:{place}/nginx.sock; root {place}/www;")
+        })?;
+        let server = Self(nginx);
+        until("nginx to listen", || {
+            Ok(server.socket().exists().then_some(()))
+        })?;
+        Ok(server)
     }
 
-    fn configuration(place: &Path) -> String {
-        let place = place.display();
-        format!(
-            "user root; master_process off; daemon off; pid {place}/nginx.pid; \
-             error_log {place}/error.log; events {{ worker_connections 64; }}\n\
-             http {{ access_log off; keepalive_requests 100000000; \
-             client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; \
-             fastcgi_temp_path {place}/fastcgi; uwsgi_temp_path {place}/uwsgi; \
-             scgi_temp_path {place}/scgi; \
-             server {{ listen unix:{place}/nginx.sock; root {place}/www; }} }}\n"
-        )
+    fn socket(&self) -> PathBuf {
+        self.0.directory().join("nginx.sock")
     }
 
     /// Will ask for a file with these contents.
     fn client(&self, contents: &[u8]) -> Result<Client> {
-        let root: PathBuf = self.directory.path().join("www");
+        let root = self.0.directory().join("www");
         fs::create_dir_all(&root)?;
         fs::write(root.join("view"), contents)?;
-        Client::connect(&self.directory.path().join("nginx.sock"), "/view")
+        Client::connect(&self.socket(), "/view")
     }
 }
