@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_for_each_map_elem};
 use raindrops_ebpf::{
     connection::{Connection, Turn, event, phase, since},
-    turns::{Gauges, LISTED, class, state},
+    turns::{ANY_SLOT, Gauges, LISTED, class, state},
 };
 
 use crate::{
@@ -167,7 +167,9 @@ extern "C" fn list_one(
         return STOP;
     }
     look.seen += 1;
-    if u64::from(connection.listener.slot) != look.slot || !is_open(connection) {
+    let is_wanted =
+        look.slot == u64::from(ANY_SLOT) || look.slot == u64::from(connection.listener.slot);
+    if !is_wanted || !is_open(connection) {
         return CONTINUE;
     }
     let sock = Sock::new(key);

@@ -129,6 +129,9 @@ pub struct LookOver {
     pub listed: u64,
 }
 
+/// Stands for every listener where connections are listed.
+pub const ANY_SLOT: u32 = u32::MAX;
+
 /// Connections in one list; more are listed by several looks.
 pub const LISTED: u32 = 512;
 

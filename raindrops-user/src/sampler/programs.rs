@@ -110,12 +110,20 @@ impl Programs {
         listeners: &[ListenerKey],
         most: usize,
     ) -> Result<BpfConnections, Off> {
-        match self {
-            Self::On(running) => running.connections(listeners, most).ok_or_else(|| Off {
-                reason: "the programs do not list connections".to_owned(),
-                grant: None,
-            }),
-            Self::Off(off) => Err(off.clone()),
+        let running = match self {
+            Self::On(running) => running,
+            Self::Off(off) => return Err(off.clone()),
+        };
+        let listed = running.bpf.connections(listeners, most);
+        let off = |reason| Off {
+            reason,
+            grant: None,
+        };
+        match (listed, &running.hooks().turns) {
+            (Ok(Some(listed)), _) => Ok(listed),
+            (Ok(None), Err(why)) => Err(why.clone()),
+            (Ok(None), Ok(_)) => Err(off("turns are not followed".to_owned())),
+            (Err(error), _) => Err(off(with_causes(&error))),
         }
     }
 }
@@ -179,11 +187,6 @@ impl Running {
             followed: Vec::new(),
             followed_at: now,
         })
-    }
-
-    /// See [`Programs::connections`]; `None` where the programs have no such list.
-    fn connections(&mut self, _listeners: &[ListenerKey], _most: usize) -> Option<BpfConnections> {
-        None
     }
 
     /// Which hooks are attached.

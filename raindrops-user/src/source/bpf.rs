@@ -3,6 +3,7 @@
 //! The only place that names aya. Everything is detached when a [`Bpf`] is dropped, and by the
 //! kernel when the process dies: nothing is pinned.
 
+mod connections;
 mod info;
 mod load;
 mod read;

@@ -55,7 +55,7 @@ pub(super) struct Reconciler {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StepError {
+pub enum StepError {
     #[error("cannot read the keys of the table of connections")]
     Keys(#[source] io::Error),
     #[error(transparent)]

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem::offset_of,
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aya::{
@@ -19,8 +19,10 @@ use aya::{
 use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerRow},
     names::{map, program},
-    turns::{self as abi, ListenerTurns, LookOver, WorkerTurns},
+    turns::{self as abi, LISTED, ListedConnection, ListenerTurns, LookOver, WorkerTurns},
 };
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     Bpf, BpfError, Wire,
@@ -40,7 +42,7 @@ use crate::{
 };
 
 /// Connections that one look goes over at most.
-const MOST: u64 = 1 << 16;
+pub(super) const MOST: u64 = 1 << 16;
 /// A little less than the time between two views while somebody reads: looks come with views.
 const INTERVAL: Duration = Duration::from_millis(90);
 /// Looks take at most one part in this of one processor. One takes a millisecond or two however few
@@ -64,7 +66,10 @@ pub(super) struct Turns {
     workers: SharedArray<WorkerTurns>,
     listener_gauges: SharedArray<abi::Gauges>,
     worker_gauges: SharedArray<abi::Gauges>,
-    order: SharedArray<LookOver>,
+    pub(super) order: SharedArray<LookOver>,
+    pub(super) listed: SharedArray<ListedConnection>,
+    /// Which listener each row was of at the last snapshot.
+    pub(super) keys: BTreeMap<u32, ListenerKey>,
     threads: HashMap<MapData, u32, Wire<abi::Thread>>,
     /// The system calls that tell the end of an answer are hooked.
     pub(super) ends_seen: bool,
@@ -97,6 +102,8 @@ impl Turns {
             listener_gauges: shared(ebpf, map::LISTENER_GAUGES, host.listener_rows())?,
             worker_gauges: shared(ebpf, map::WORKER_GAUGES, WORKER_ROWS)?,
             order: shared(ebpf, map::LOOK_OVER, 1)?,
+            listed: shared(ebpf, map::LISTED_CONNECTIONS, LISTED)?,
+            keys: BTreeMap::new(),
             threads: take(ebpf, map::THREADS)?,
             ends_seen: false,
             look: 0,
@@ -282,7 +289,7 @@ impl Bpf {
         if !turns.is_due(now, is_read) {
             return;
         }
-        let began = Instant::now();
+        let began = processor_time();
         let is_whole = if self.has_no_connections() {
             Ok(true)
         } else {
@@ -298,7 +305,7 @@ impl Bpf {
                 turns.look += 1;
                 turns.looked = Some(Look {
                     at: now,
-                    cost: began.elapsed(),
+                    cost: processor_time().saturating_sub(began),
                     is_whole,
                 });
             }
@@ -374,6 +381,7 @@ impl Bpf {
     /// What was counted of turns until now. `keys`: which listener each row is of.
     pub(super) fn turns(&mut self, keys: &BTreeMap<u32, ListenerKey>) -> Option<TurnsSnapshot> {
         let turns = self.turns.as_mut()?;
+        turns.keys.clone_from(keys);
         let look = turns.looked?;
         let mut listeners: BTreeMap<ListenerKey, ListenerTurnCounts> = BTreeMap::new();
         for (slot, key) in keys {
@@ -433,6 +441,15 @@ impl Bpf {
             threads: threads.collect(),
         })
     }
+}
+
+/// Of this thread: a look that is kept waiting by others' work costs nothing.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 /// Whether a thread still is one of its process.
