@@ -38,9 +38,6 @@ struct Look {
     now: u64,
     most: u64,
     seen: u64,
-    slot: u64,
-    skip: u64,
-    listed: u64,
 }
 
 /// Counts what the connections are doing.
@@ -68,15 +65,11 @@ fn go_over(each: *mut c_void) {
         now: unsafe { bpf_ktime_get_ns() },
         most: order.most,
         seen: 0,
-        slot: order.slot,
-        skip: order.skip,
-        listed: 0,
     };
     let table = (&raw const CONNECTIONS).cast_mut().cast::<c_void>();
     // SAFETY: `each` is a function of this file of the kind that the helper calls.
     unsafe { bpf_for_each_map_elem(table, each, (&raw mut look).cast(), 0) };
     order.seen = look.seen;
-    order.listed = look.listed;
 }
 
 #[inline(never)]
@@ -163,12 +156,19 @@ extern "C" fn list_one(
 ) -> i64 {
     // SAFETY: the kernel hands over an entry of the table, and what `go_over` has given it.
     let (key, connection, look) = unsafe { (*key, &mut *connection, &mut *look) };
-    if look.listed >= u64::from(LISTED) || look.seen >= look.most {
+    // In the map, not on the stack: the verifier would follow the program for each value of a counter
+    // that it knows.
+    let Some(order) = LOOK_OVER.get_ptr_mut(0) else {
+        return STOP;
+    };
+    // SAFETY: a pointer to a whole map value.
+    let order = unsafe { &mut *order };
+    if order.listed >= u64::from(LISTED) || look.seen >= look.most {
         return STOP;
     }
     look.seen += 1;
     let is_wanted =
-        look.slot == u64::from(ANY_SLOT) || look.slot == u64::from(connection.listener.slot);
+        order.slot == u64::from(ANY_SLOT) || order.slot == u64::from(connection.listener.slot);
     if !is_wanted || !is_open(connection) {
         return CONTINUE;
     }
@@ -177,11 +177,11 @@ extern "C" fn list_one(
     if is_unix && !is_still(sock, connection) {
         return CONTINUE;
     }
-    if look.skip > 0 {
-        look.skip -= 1;
+    if order.skip > 0 {
+        order.skip -= 1;
         return CONTINUE;
     }
-    let Some(place) = LISTED_CONNECTIONS.get_ptr_mut(look.listed as u32) else {
+    let Some(place) = LISTED_CONNECTIONS.get_ptr_mut(order.listed as u32) else {
         return STOP;
     };
     let (is, _) = doing(sock, connection, look.now);
@@ -208,7 +208,7 @@ extern "C" fn list_one(
     place.worker = turn.worker;
     place.reader = turn.reader;
     place.writer = turn.writer;
-    look.listed += 1;
+    order.listed += 1;
     CONTINUE
 }
 

@@ -240,7 +240,10 @@ impl Bpf {
     }
 
     fn attach_reads_and_writes(&mut self) -> Result<(), BpfError> {
-        Turns::load_look(&mut self.ebpf)?;
+        Turns::load_look(&mut self.ebpf, program::COUNT_TURNS)?;
+        if let Err(error) = Turns::load_look(&mut self.ebpf, program::LIST_CONNECTIONS) {
+            self.hooks.refused.push(format!("connections: {error}"));
+        }
         raw_tracepoint(&mut self.ebpf, program::DATA_WRITTEN, "sock_send_length")?;
         raw_tracepoint(&mut self.ebpf, program::DATA_READ, "sock_recv_length")
     }

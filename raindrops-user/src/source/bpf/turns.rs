@@ -119,13 +119,10 @@ impl Turns {
         })
     }
 
-    /// Loads the programs that look, which are attached nowhere.
-    pub(super) fn load_look(ebpf: &mut Ebpf) -> Result<(), BpfError> {
-        for name in [program::COUNT_TURNS, program::LIST_CONNECTIONS] {
-            let program: &mut RawTracePoint = load_program(ebpf, name)?;
-            program.load().map_err(refused(name))?;
-        }
-        Ok(())
+    /// Loads a program that looks, which is attached nowhere.
+    pub(super) fn load_look(ebpf: &mut Ebpf, name: &'static str) -> Result<(), BpfError> {
+        let program: &mut RawTracePoint = load_program(ebpf, name)?;
+        program.load().map_err(refused(name))
     }
 
     /// A row has gone to another listener.
