@@ -4,7 +4,9 @@
 //! a client. Reads of other processes happen on yet another one ([`ProcThread`]), which may hang.
 
 mod cross_check;
+mod exits;
 mod foreign;
+mod old_turns;
 mod ownership;
 mod programs;
 mod queues;
@@ -24,6 +26,8 @@ use std::{
 pub use self::foreign::ForeignError;
 use self::{
     cross_check::CrossCheck,
+    exits::ExitLedger,
+    old_turns::old_turns,
     ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
     unseen::UnseenAccepts,
@@ -31,7 +35,7 @@ use self::{
 };
 use crate::{
     host::Facts,
-    ids::Monotonic,
+    ids::{Monotonic, Pid, Tid},
     plan::{
         self, AcceptHook, Off,
         netns::{NetnsChoice, namespaces},
@@ -198,6 +202,7 @@ pub fn one_tick() -> Result<View, SamplerError> {
         marks: &Marks::default(),
         proc: Some(&proc),
         servers: Some(&classify(&proc, &inodes, &BTreeMap::new())),
+        exits: &BTreeMap::new(),
     }))
 }
 
@@ -211,6 +216,9 @@ struct Sampling {
     processes: ProcThread,
     marks: Marks,
     ownership: Ownership,
+    exits: ExitLedger,
+    /// Threads at old turns, by the last view.
+    old_turns: BTreeSet<(Pid, Tid)>,
     may_read_others: bool,
     since: SystemTime,
 }
@@ -222,7 +230,7 @@ impl Sampling {
             ProcThread::start(PathBuf::from("/proc")).map_err(SamplerError::Thread)?;
         let namespaces = namespaces(&facts, options.netns).map_err(SamplerError::NotAllowed)?;
         let mut watched = Watched::open(namespaces)?;
-        processes.request(watched.inodes(), BTreeSet::new());
+        processes.request(watched.inodes(), BTreeSet::new(), BTreeSet::new());
         let choice = Choice {
             enabled: options.bpf,
             accept_hook: options.accept_hook,
@@ -241,6 +249,8 @@ impl Sampling {
             processes,
             marks: Marks::default(),
             ownership: Ownership::default(),
+            exits: ExitLedger::default(),
+            old_turns: BTreeSet::new(),
             may_read_others: facts.capabilities.sys_ptrace,
             since,
         })
@@ -325,7 +335,8 @@ impl Sampling {
         let inodes = self.watched.inodes();
         let acceptors = acceptors(bpf.as_ref());
         let pids = acceptors.values().flatten().copied().collect();
-        self.processes.request(inodes.clone(), pids);
+        self.processes
+            .request(inodes.clone(), pids, self.old_turns.clone());
         if let Some(proc) = &proc {
             let evidence = Evidence {
                 processes: Arc::clone(proc),
@@ -333,12 +344,15 @@ impl Sampling {
                 acceptors,
             };
             self.ownership.tell(evidence);
+            if let Some(servers) = self.ownership.servers() {
+                self.exits.note(proc, servers);
+            }
         }
         let now = Monotonic::now();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
         gaps.extend(self.not_seeded());
         gaps.extend(self.cross_check.gap());
-        merge(Inputs {
+        let view = merge(Inputs {
             host: &self.host,
             sources: vec![
                 sources::bpf(
@@ -366,7 +380,10 @@ impl Sampling {
             marks: &self.marks,
             proc: proc.as_deref(),
             servers: self.ownership.servers(),
-        })
+            exits: &self.exits.by_server(now),
+        });
+        self.old_turns = old_turns(&view.workers);
+        view
     }
 
     fn not_seeded(&self) -> Option<Gap> {

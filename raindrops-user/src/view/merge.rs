@@ -6,6 +6,7 @@
 mod connections;
 mod gaps;
 mod groups;
+mod places;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -17,7 +18,7 @@ use std::{
 
 use self::{connections::connections, groups::groups, workers::workers};
 use super::{
-    Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Source, View,
+    Exits, Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Server, Source, View,
     durations::recent,
     recent::{Marks, WINDOW},
     servers::{Ownership, Servers},
@@ -51,6 +52,8 @@ pub struct Inputs<'a> {
     pub proc: Option<&'a ProcSnapshot>,
     /// Who serves what, as [`super::servers::classify`] tells from `proc`.
     pub servers: Option<&'a Servers>,
+    /// Workers that ended lately, by server.
+    pub exits: &'a BTreeMap<String, Exits>,
 }
 
 /// The queues of one network namespace.
@@ -102,6 +105,7 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         })
         .collect();
     let workers = workers(&inputs, &rows, &ids);
+    let servers = servers(&inputs);
     let mut gaps = inputs.gaps;
     gaps.extend(inputs.bpf.into_iter().flat_map(gaps::missed));
     gaps.extend(inputs.bpf.and_then(gaps::skipped));
@@ -115,12 +119,19 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         listeners,
         groups,
         workers,
-        servers: inputs
-            .servers
-            .map(|servers| servers.servers.clone())
-            .unwrap_or_default(),
+        servers,
         gaps,
     }
+}
+
+fn servers(inputs: &Inputs<'_>) -> Vec<Server> {
+    let servers = inputs.servers.into_iter().flat_map(|it| &it.servers);
+    servers
+        .map(|server| Server {
+            exits: inputs.exits.get(&server.id).cloned(),
+            ..server.clone()
+        })
+        .collect()
 }
 
 /// Listeners in the order of their protocol, address and identity.

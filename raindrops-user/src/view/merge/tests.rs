@@ -21,6 +21,7 @@ struct Seen {
     unix_active: UnixActiveSnapshot,
     bpf: Option<BpfSnapshot>,
     proc: ProcSnapshot,
+    exits: BTreeMap<String, Exits>,
 }
 
 fn key(inode: u64) -> ListenerKey {
@@ -73,6 +74,9 @@ fn process(title: &str, parent: u32, held: &[u64]) -> Process {
         unit: None,
         container: None,
         listeners: Some(held.iter().map(|inode| Inode(*inode)).collect()),
+        each_thread: None,
+        fds: None,
+        fd_limit: None,
     }
 }
 
@@ -143,6 +147,7 @@ fn seen() -> Seen {
         }),
         proc: ProcSnapshot {
             taken: AT,
+            since_boot: AT.0,
             processes: BTreeMap::from([
                 (Pid(10), process("unicorn master -c x.rb", 1, &held)),
                 (Pid(20), process("unicorn worker[0] -c x.rb", 10, &held)),
@@ -152,7 +157,10 @@ fn seen() -> Seen {
             quarantined: BTreeSet::new(),
             ticks_per_second: 100,
             boot_time: 1_000,
+            ended: Vec::new(),
+            places: BTreeMap::new(),
         },
+        exits: BTreeMap::new(),
     }
 }
 
@@ -193,6 +201,7 @@ fn merged_of(seen: &Seen, namespaces: &[Namespace<'_>]) -> View {
         marks: &Marks::default(),
         proc: Some(&seen.proc),
         servers: Some(&classify(&seen.proc, &inodes, &BTreeMap::new())),
+        exits: &seen.exits,
     })
 }
 

@@ -7,14 +7,18 @@ use std::{
 
 use raindrops_ebpf::miss::Miss;
 
-use super::{Inputs, Row, micros, rounded};
+use super::{
+    Inputs, Row, micros,
+    places::{oldest_place, stalled},
+    rounded,
+};
 use crate::{
     address::Address,
     escape::escaped,
     fact::Fact,
-    ids::Pid,
+    ids::{Pid, Tid},
     snapshot::{ListenerCounts, ListenerKey, ProcSnapshot, Process, WorkerCounts, WorkerKey},
-    view::{Worker, WorkerListener, WorkerWait, servers::Servers},
+    view::{Worker, WorkerListener, WorkerTurns, WorkerWait, servers::Servers},
 };
 
 pub(super) fn workers(
@@ -60,6 +64,9 @@ fn worker(
         unit,
         container,
         listeners: _,
+        each_thread,
+        fds,
+        fd_limit,
     } = process;
     let on = |listener: ListenerKey| {
         let key = WorkerKey {
@@ -83,6 +90,9 @@ fn worker(
         .zip(&counts)
         .map(|(row, counts)| worker_listener(row, *counts, ids[&row.key].clone()))
         .collect();
+    let turns: Option<WorkerTurns> = None;
+    let oldest = turns.as_ref().and_then(|turns| turns.oldest_thread);
+    let oldest = oldest.map(|thread| (pid, Tid(thread)));
     Worker {
         pid: pid.0,
         ns_pid: ns_pid.map(|pid| pid.0),
@@ -118,10 +128,13 @@ fn worker(
         threads_busy: None,
         threads_seen: None,
         clients: None,
-        turns: None,
-        fds: None,
-        fd_limit: None,
-        stalled: None,
+        turns,
+        fds: *fds,
+        fd_limit: *fd_limit,
+        stalled: each_thread
+            .as_ref()
+            .and_then(|threads| stalled(proc, pid, threads, oldest)),
+        oldest_place: oldest.and_then(|thread| oldest_place(proc, thread)),
     }
 }
 
@@ -153,10 +166,6 @@ fn worker_listener(row: &Row<'_>, counts: Option<WorkerCounts>, id: String) -> W
 }
 
 fn started_at(proc: &ProcSnapshot, process: &Process) -> Option<SystemTime> {
-    let ticks = process.started.0;
-    let seconds = Duration::from_secs(ticks / proc.ticks_per_second.max(1));
-    let rest = ticks % proc.ticks_per_second.max(1);
-    let rest = Duration::from_millis(rest * 1000 / proc.ticks_per_second.max(1));
-    (proc.boot_time != 0)
-        .then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(proc.boot_time) + seconds + rest)
+    let booted = SystemTime::UNIX_EPOCH + Duration::from_secs(proc.boot_time);
+    (proc.boot_time != 0).then(|| booted + proc.start_after_boot(process.started))
 }
