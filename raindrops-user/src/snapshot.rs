@@ -93,6 +93,7 @@ pub struct ProcSnapshot {
 pub struct Ended {
     pub pid: Pid,
     pub started: StartTicks,
+    pub parent: Pid,
     /// The look that did not find it any more.
     pub noticed: Monotonic,
     /// From its start to that look.

@@ -43,7 +43,7 @@ use self::{
 };
 use crate::{
     ids::{Inode, Monotonic, Pid},
-    snapshot::{ProcSnapshot, Process},
+    snapshot::{ProcSnapshot, Process, Threads},
 };
 
 /// Processes looked at in one scan.
@@ -228,6 +228,7 @@ impl ProcReader {
     ) -> Option<Process> {
         let stat = stat_of(dir)?;
         let (listeners, descriptors) = held.map(|held| (held.listeners, held.descriptors)).unzip();
+        let before = before.filter(|before| before.started == stat.started);
         let mut process = process_of(dir, &stat, listeners);
         if process.may_serve() {
             let Closely { each_thread, fds } = self.look_closer(dir, pid, &stat, before);
@@ -235,10 +236,11 @@ impl ProcReader {
             process.fds = fds.or(descriptors);
             process.fd_limit = descriptor_limit_of(dir);
         }
+        process.title = title_of(dir, stat.state, process.each_thread.as_ref(), before);
         Some(process)
     }
 
-    /// `before`: what had this pid at the last look.
+    /// `before`: the same process at the last look.
     fn look_closer(
         &mut self,
         dir: &Dir,
@@ -246,9 +248,7 @@ impl ProcReader {
         stat: &Stat,
         before: Option<&Process>,
     ) -> Closely {
-        let before = before
-            .filter(|before| before.started == stat.started)
-            .and_then(|before| before.each_thread.as_ref());
+        let before = before.and_then(|before| before.each_thread.as_ref());
         self.closer
             .look(dir, (pid, stat), before, &mut self.entries, &self.watch)
     }
@@ -342,15 +342,28 @@ fn stat_of(dir: &Dir) -> Option<Stat> {
     stat::stat(&dir.file(c"stat", 4096).ok()?)
 }
 
-fn title_of(dir: &Dir) -> Option<Vec<u8>> {
-    dir.file(c"cmdline", TITLE).ok().map(stat::title)
+/// The kernel reads it from the process's memory, whose lock a thread may hold that cannot be
+/// interrupted, perhaps for ever: then it is taken to be what it was.
+fn title_of(
+    dir: &Dir,
+    state: char,
+    threads: Option<&Threads>,
+    before: Option<&Process>,
+) -> Option<Vec<u8>> {
+    let mut states = threads
+        .into_iter()
+        .flat_map(|threads| threads.by_id.values().map(|thread| thread.state));
+    match before {
+        Some(before) if state == 'D' || states.any(|state| state == 'D') => before.title.clone(),
+        _ => dir.file(c"cmdline", TITLE).ok().map(stat::title),
+    }
 }
 
 fn descriptor_limit_of(dir: &Dir) -> Option<u64> {
     stat::descriptor_limit(&dir.file(c"limits", LIMITS).ok()?)
 }
 
-/// Without what a closer look tells.
+/// Without its title, and what a closer look tells.
 fn process_of(dir: &Dir, stat: &Stat, listeners: Option<BTreeSet<Inode>>) -> Process {
     let status = dir
         .file(c"status", STATUS)
@@ -365,7 +378,7 @@ fn process_of(dir: &Dir, stat: &Stat, listeners: Option<BTreeSet<Inode>>) -> Pro
         started: stat.started,
         ns_pid: status.ns_pid,
         comm: stat.comm.clone(),
-        title: title_of(dir),
+        title: None,
         uid: status.uid,
         threads: stat.threads,
         state: stat.state,

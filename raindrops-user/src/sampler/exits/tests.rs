@@ -81,6 +81,7 @@ impl Looks {
                 let ended = Ended {
                     pid,
                     started: process.started,
+                    parent: process.parent,
                     noticed: last.taken,
                     lived: last.since_boot - last.start_after_boot(process.started),
                 };

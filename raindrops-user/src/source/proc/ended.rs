@@ -65,6 +65,7 @@ fn list(before: &ProcSnapshot, now: &ProcSnapshot, gone: &BTreeSet<Pid>) -> Vec<
         process.may_serve().then(|| Ended {
             pid: *pid,
             started: process.started,
+            parent: process.parent,
             noticed: now.taken,
             lived: now
                 .since_boot

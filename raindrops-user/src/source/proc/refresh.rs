@@ -30,7 +30,7 @@ pub struct Refresh {
     pub gone: BTreeSet<Pid>,
     /// Children of known processes that hold a listener, or may.
     pub newcomers: BTreeSet<Pid>,
-    /// Those of them that do.
+    /// Those of them that do, and are children of a process that has, or had, such children.
     pub met: BTreeMap<Pid, Process>,
     pub places: BTreeMap<(Pid, Tid), Place>,
 }
@@ -111,7 +111,13 @@ impl ProcReader {
         };
         self.closer.begin(&root);
         let quarantined = self.watch.quarantined();
-        let parents: BTreeSet<Pid> = snapshot.processes.values().map(|p| p.parent).collect();
+        let known = snapshot.processes.values();
+        let parents: BTreeSet<Pid> = known.clone().map(|p| p.parent).collect();
+        let masters = known
+            .filter(|p| p.may_serve())
+            .map(|p| p.parent)
+            .chain(snapshot.ended.iter().map(|ended| ended.parent))
+            .collect();
         let mut children = BTreeSet::new();
         for (&pid, process) in &snapshot.processes {
             if self.watch.stopped() {
@@ -123,20 +129,17 @@ impl ProcReader {
             let live = self.timed(pid, |reader| {
                 let dir = root.process(pid).ok()?;
                 let stat = stat_of(&dir).filter(|stat| is_still(process, stat))?;
-                let mut live = live(&dir, &stat);
-                if process.may_serve() {
-                    let closely = reader.look_closer(&dir, pid, &stat, Some(process));
-                    Closely {
-                        each_thread: live.each_thread,
-                        fds: live.fds,
-                    } = closely;
-                }
+                let closely = if process.may_serve() {
+                    reader.look_closer(&dir, pid, &stat, Some(process))
+                } else {
+                    Closely::default()
+                };
                 let is_parent = parents.contains(&pid);
                 if is_parent || process.may_serve() {
-                    let threads = if is_parent { live.threads } else { None };
+                    let threads = if is_parent { stat.threads } else { None };
                     children.extend(reader.children(&dir, pid, threads));
                 }
-                Some(live)
+                Some(live(&dir, stat, closely, process))
             });
             match live {
                 Some(live) => {
@@ -151,14 +154,16 @@ impl ProcReader {
         self.strangers.retain(|pid| children.contains(pid));
         for pid in children {
             if !self.strangers.contains(&pid) {
-                self.meet(&root, pid, &mut refresh);
+                self.meet(&root, pid, &masters, &mut refresh);
             }
         }
         refresh.places = std::mem::take(&mut self.closer.places);
         refresh
     }
 
-    fn meet(&mut self, root: &Dir, pid: Pid, refresh: &mut Refresh) {
+    /// `masters`: parents of holders, also of those that have ended. What others fork may hold a listener for the moment until it
+    /// runs another program, and has to be looked at again.
+    fn meet(&mut self, root: &Dir, pid: Pid, masters: &BTreeSet<Pid>, refresh: &mut Refresh) {
         match self.timed(pid, |reader| reader.look(root, pid, false, None)) {
             Look::Gone => {}
             Look::Stranger => {
@@ -169,7 +174,9 @@ impl ProcReader {
             }
             Look::Kept(process) => {
                 refresh.newcomers.insert(pid);
-                refresh.met.insert(pid, *process);
+                if masters.contains(&process.parent) {
+                    refresh.met.insert(pid, *process);
+                }
             }
         }
     }
@@ -193,15 +200,15 @@ fn is_still(process: &Process, stat: &Stat) -> bool {
     stat.started == process.started && (stat.state != 'Z' || process.state == 'Z')
 }
 
-/// Without what a closer look tells.
-fn live(dir: &Dir, stat: &Stat) -> Live {
+fn live(dir: &Dir, stat: Stat, closely: Closely, before: &Process) -> Live {
+    let Closely { each_thread, fds } = closely;
     Live {
         parent: stat.parent,
-        comm: stat.comm.clone(),
-        title: title_of(dir),
+        title: title_of(dir, stat.state, each_thread.as_ref(), Some(before)),
+        comm: stat.comm,
         threads: stat.threads,
         state: stat.state,
-        each_thread: None,
-        fds: None,
+        each_thread,
+        fds,
     }
 }

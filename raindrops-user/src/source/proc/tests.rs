@@ -238,10 +238,53 @@ fn a_refresh_sees_names_ends_and_newcomers() {
         }
     );
     let applied = refresh.applied_to(&scan);
+    // 54 is in it before the scan that it asks for, because 50 has had children that hold a listener.
     let expected = [(40, vec![]), (50, vec![7]), (54, vec![8])];
     assert_eq!(held(&applied), expected.into());
     assert_eq!(applied.processes[&Pid(50)].parent, Pid(1));
     assert_eq!(applied.taken, refresh.taken);
+}
+
+#[test]
+fn a_master_whose_workers_have_all_ended_is_still_one() {
+    let proc = server();
+    let mut reader = ProcReader::new(proc.root());
+    let scan = reader.scan(&inodes(&[7, 8]), &pids(&[]));
+    proc.remove(51);
+    proc.remove(52);
+    let none = reader.refresh(&scan).applied_to(&scan);
+    assert_eq!(held(&none), [(40, vec![]), (50, vec![7])].into());
+    proc.write(Fake {
+        pid: 56,
+        parent: 50,
+        links: &["socket:[7]"],
+        ..FAKE
+    });
+    std::fs::write(proc.path(50).join("task/50/children"), "56").unwrap();
+    let again = reader.refresh(&none).applied_to(&none);
+    assert_eq!(
+        held(&again),
+        [(40, vec![]), (50, vec![7]), (56, vec![7])].into()
+    );
+}
+
+/// Check that what a worker forks, which may be about to run another program, is not taken for a
+/// holder before a scan has seen it.
+#[test]
+fn a_fork_of_a_worker_waits_for_the_scan() {
+    let proc = server();
+    let mut reader = ProcReader::new(proc.root());
+    let scan = reader.scan(&inodes(&[7, 8]), &pids(&[]));
+    proc.write(Fake {
+        pid: 55,
+        parent: 52,
+        links: &["socket:[7]"],
+        ..FAKE
+    });
+    std::fs::write(proc.path(52).join("task/52/children"), "53 55").unwrap();
+    let refresh = reader.refresh(&scan);
+    assert_eq!(refresh.newcomers, pids(&[55]));
+    assert!(!refresh.applied_to(&scan).processes.contains_key(&Pid(55)));
 }
 
 #[test]

@@ -251,6 +251,26 @@ fn the_first_thread_of_a_stopped_process_is_stalled_until_another_has_its_pid() 
     assert_eq!(stalled(&scan(&mut reader)), None);
 }
 
+/// Check that a process whose command line cannot be read while a thread of it is in D does not hold
+/// up who looks at it.
+#[test]
+fn the_title_of_a_process_that_may_hold_its_memory_stays_what_it_was() {
+    let proc = FakeProc::new();
+    proc.write(SERVER);
+    proc.write_thread(50, 51, b"pool", 'S');
+    let mut reader = ProcReader::new(proc.root());
+    let first = scan(&mut reader);
+    proc.freeze(50);
+    proc.write_thread(50, 51, b"pool", 'D');
+    let second = refresh(&mut reader, &first);
+    assert_eq!(process(&second, 50).title, Some(b"app".to_vec()));
+    reader.known = Some(Arc::new(refresh(&mut reader, &second)));
+    let third = scan(&mut reader);
+    assert_eq!(process(&third, 50).title, Some(b"app".to_vec()));
+    let threads = process(&third, 50).each_thread.as_ref().unwrap();
+    assert!(threads.stalled(None).is_some());
+}
+
 #[test]
 fn threads_that_are_asked_about_are_told_what_they_are_at() {
     let proc = FakeProc::new();

@@ -50,6 +50,7 @@ fn a_scan_tells_who_has_ended_from_who_has_let_go() {
     let ended = Ended {
         pid: Pid(52),
         started: StartTicks(100),
+        parent: Pid(50),
         noticed: snapshot.taken,
         lived: snapshot.since_boot.saturating_sub(Duration::from_secs(1)),
     };
