@@ -24,6 +24,10 @@ number!(
     Pid(u32)
 );
 number!(
+    /// A thread's id in our own pid namespace; the first thread's is its process's.
+    Tid(u32)
+);
+number!(
     /// A network namespace: the inode of its `/proc/PID/ns/net`.
     NetnsId(u32)
 );
@@ -32,7 +36,7 @@ number!(
     Inode(u64)
 );
 number!(
-    /// Start of a process in clock ticks since boot: field 22 of `/proc/PID/stat`.
+    /// Start of a process or a thread in clock ticks since boot: field 22 of `/proc/PID/stat`.
     StartTicks(u64)
 );
 

@@ -5,7 +5,9 @@
 
 mod ask;
 mod cross_check;
+mod exits;
 mod foreign;
+mod old_turns;
 mod ownership;
 mod programs;
 mod queues;
@@ -26,6 +28,8 @@ pub use self::{ask::Asker, foreign::ForeignError};
 use self::{
     ask::Asks,
     cross_check::CrossCheck,
+    exits::ExitLedger,
+    old_turns::old_turns,
     ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
     unseen::UnseenAccepts,
@@ -34,7 +38,7 @@ use self::{
 use crate::{
     config::PumaControl,
     host::Facts,
-    ids::Monotonic,
+    ids::{Monotonic, Pid, Tid},
     plan::{
         self, AcceptHook, Off, Turns,
         netns::{NetnsChoice, namespaces},
@@ -230,6 +234,7 @@ pub fn one_tick() -> Result<View, SamplerError> {
         proc: Some(&proc),
         servers: Some(&classify(&proc, &inodes, &BTreeMap::new())),
         puma: None,
+        exits: &BTreeMap::new(),
     }))
 }
 
@@ -248,6 +253,9 @@ struct Sampling {
     without_turns: Vec<Selector>,
     /// Somebody reads the views.
     is_read: bool,
+    exits: ExitLedger,
+    /// Threads at old turns, by the last view.
+    old_turns: BTreeSet<(Pid, Tid)>,
     may_read_others: bool,
     since: SystemTime,
 }
@@ -259,7 +267,7 @@ impl Sampling {
             ProcThread::start(PathBuf::from("/proc")).map_err(SamplerError::Thread)?;
         let namespaces = namespaces(&facts, options.netns).map_err(SamplerError::NotAllowed)?;
         let mut watched = Watched::open(namespaces)?;
-        processes.request(watched.inodes(), BTreeSet::new());
+        processes.request(watched.inodes(), BTreeSet::new(), BTreeSet::new());
         let choice = Choice {
             enabled: options.bpf,
             accept_hook: options.accept_hook,
@@ -283,6 +291,8 @@ impl Sampling {
             ownership: Ownership::default(),
             without_turns: options.without_turns,
             is_read: false,
+            exits: ExitLedger::default(),
+            old_turns: BTreeSet::new(),
             may_read_others: facts.capabilities.sys_ptrace,
             since,
         })
@@ -373,7 +383,8 @@ impl Sampling {
         let inodes = self.watched.inodes();
         let acceptors = acceptors(bpf.as_ref());
         let pids = acceptors.values().flatten().copied().collect();
-        self.processes.request(inodes.clone(), pids);
+        self.processes
+            .request(inodes.clone(), pids, self.old_turns.clone());
         if let Some(proc) = &proc {
             let evidence = Evidence {
                 processes: Arc::clone(proc),
@@ -381,6 +392,9 @@ impl Sampling {
                 acceptors,
             };
             self.ownership.tell(evidence);
+            if let Some(servers) = self.ownership.servers() {
+                self.exits.note(proc, servers);
+            }
         }
         let now = Monotonic::now();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
@@ -414,9 +428,11 @@ impl Sampling {
             marks: &self.marks,
             proc: proc.as_deref(),
             servers: self.ownership.servers(),
+            exits: &self.exits.by_server(now),
             puma: self.puma.latest().as_ref(),
         });
         self.waiting.carry(&mut view);
+        self.old_turns = old_turns(&view.workers);
         view
     }
 

@@ -4,18 +4,21 @@
 
 pub mod connections;
 pub mod puma;
+mod threads;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use raindrops_ebpf::{histogram::Histogram, miss::Miss};
 
+pub use self::threads::{Place, Stall, Thread, Threads, cannot_run};
 use crate::{
     address::Address,
-    ids::{Cookie, Inode, Monotonic, NetnsId, Pid, StartTicks},
-    turns::{Found, Thread},
+    ids::{Cookie, Inode, Monotonic, NetnsId, Pid, StartTicks, Tid},
+    turns::{self, Found},
 };
 
 /// Which listener: joins the sources. Inodes of sockets are unique on a host at one time.
@@ -70,6 +73,8 @@ pub struct UnixActiveSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcSnapshot {
     pub taken: Monotonic,
+    /// Time since boot at `taken`, as `StartTicks` count it: the time that the host slept included.
+    pub since_boot: Duration,
     pub processes: BTreeMap<Pid, Process>,
     /// Processes whose descriptors we may not read: holders may be missing.
     pub unreadable: usize,
@@ -79,25 +84,58 @@ pub struct ProcSnapshot {
     pub ticks_per_second: u64,
     /// Boot time in seconds since the epoch.
     pub boot_time: u64,
+    /// Holders of listeners that have ended in the last minute, in the order in which that was
+    /// noticed.
+    pub ended: Vec<Ended>,
+    /// What threads are at: those that were asked about, and of each process one that is stalled.
+    pub places: BTreeMap<(Pid, Tid), Place>,
+}
+
+/// A process that is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub pid: Pid,
+    pub started: StartTicks,
+    pub parent: Pid,
+    /// The look that did not find it any more.
+    pub noticed: Monotonic,
+    /// From its start to that look.
+    pub lived: Duration,
 }
 
 impl ProcSnapshot {
-    /// Whether another look found the same.
+    /// Start of a process, since boot.
+    #[must_use]
+    pub fn start_after_boot(&self, started: StartTicks) -> Duration {
+        let per_second = self.ticks_per_second.max(1);
+        let rest = started.0 % per_second;
+        Duration::from_secs(started.0 / per_second)
+            + Duration::from_millis(rest * 1000 / per_second)
+    }
+
+    /// Whether another look found the same processes in the same relations, whatever they do.
     #[must_use]
     pub fn tells_the_same(&self, other: &Self) -> bool {
         let Self {
             taken: _,
+            since_boot: _,
             processes,
             unreadable,
             quarantined,
-            ticks_per_second,
-            boot_time,
+            ticks_per_second: _,
+            boot_time: _,
+            ended: _,
+            places: _,
         } = self;
-        *processes == other.processes
+        let pairs = processes.iter().zip(&other.processes);
+        processes.len() == other.processes.len()
+            && pairs
+                .into_iter()
+                .all(|((pid, process), (other_pid, other))| {
+                    pid == other_pid && process.is_placed_as(other)
+                })
             && *unreadable == other.unreadable
             && *quarantined == other.quarantined
-            && *ticks_per_second == other.ticks_per_second
-            && *boot_time == other.boot_time
     }
 }
 
@@ -122,6 +160,46 @@ pub struct Process {
     pub container: Option<String>,
     /// Inodes of the listeners that it holds; `None` when its descriptors could not be read.
     pub listeners: Option<BTreeSet<Inode>>,
+    /// Its threads one by one; `None` for processes that hold no listener, and where they could
+    /// not be read.
+    pub each_thread: Option<Threads>,
+    /// Open descriptors, of processes that hold a listener.
+    pub fds: Option<u64>,
+    /// How many descriptors it may have; likewise.
+    pub fd_limit: Option<u64>,
+}
+
+impl Process {
+    /// Whether it may hold a listener: its descriptors tell so, or could not be read.
+    #[must_use]
+    pub fn may_serve(&self) -> bool {
+        self.listeners.as_ref().is_none_or(|held| !held.is_empty())
+    }
+
+    /// The same process with the same parent, names and listeners.
+    fn is_placed_as(&self, other: &Self) -> bool {
+        let Self {
+            parent,
+            started,
+            ns_pid: _,
+            comm,
+            title,
+            uid: _,
+            threads: _,
+            state: _,
+            unit: _,
+            container: _,
+            listeners,
+            each_thread: _,
+            fds: _,
+            fd_limit: _,
+        } = self;
+        *parent == other.parent
+            && *started == other.started
+            && *comm == other.comm
+            && *title == other.title
+            && *listeners == other.listeners
+    }
 }
 
 /// What the BPF programs have counted.
@@ -270,7 +348,7 @@ pub struct TurnsSnapshot {
     pub listeners: BTreeMap<ListenerKey, ListenerTurnCounts>,
     pub workers: BTreeMap<WorkerKey, WorkerTurnCounts>,
     /// Living threads that have read or answered.
-    pub threads: BTreeMap<Pid, Vec<Thread>>,
+    pub threads: BTreeMap<Pid, Vec<turns::Thread>>,
 }
 
 /// Totals of one listener's turns since the daemon began.

@@ -5,11 +5,16 @@
 //! acceptor read for a pool. There no more turns can be worked on than the pool has free threads; the
 //! others wait inside the process, where the kernel sees no queue.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::{ids::Monotonic, view::Class};
 
 /// A thread that has read so many turns and answered none reads for others. A thread that answers
 /// what it reads has read one or two before its first answer.
 const PURE_READER: u32 = 3;
+
+/// A thread that has begun so many turns and answered none does not do them one by one.
+const SEVERAL: u32 = 2;
 
 /// What one thread has done since the daemon began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +141,9 @@ pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
         Class::Handoff
     } else if living == Some(1) {
         Class::Direct
-    } else if !has_handlers || handed && readers().any(|thread| thread.reads > 0) {
+    } else if !has_handlers
+        || readers().any(|thread| thread.reads >= SEVERAL || handed && thread.reads > 0)
+    {
         Class::Learning
     } else {
         Class::Direct
@@ -148,6 +155,43 @@ pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
 pub fn handlers(threads: &[Thread]) -> u32 {
     let handlers = threads.iter().filter(|thread| thread.answers > 0);
     u32::try_from(handlers.count()).unwrap_or(u32::MAX)
+}
+
+/// Threads of a pool: those that have answered, and those that are called as these are, but for a
+/// number at the end, and have only not had to answer yet. `names`: of the process's living threads;
+/// `process`: its own name, which threads without a name of theirs have.
+#[must_use]
+pub fn pool(threads: &[Thread], names: &BTreeMap<u32, &[u8]>, process: &[u8]) -> u32 {
+    let kinds: BTreeSet<&[u8]> = threads
+        .iter()
+        .filter(|thread| thread.answers > 0)
+        .filter_map(|thread| Some(kind(names.get(&thread.id)?)))
+        .filter(|name| *name != kind(process))
+        .collect();
+    let only_reads = |id: u32| {
+        let thread = threads.iter().find(|thread| thread.id == id);
+        thread.is_some_and(|thread| thread.answers == 0 && thread.reads >= SEVERAL)
+    };
+    let alike = names
+        .iter()
+        .filter(|(id, name)| kinds.contains(kind(name)) && !only_reads(**id))
+        .count();
+    handlers(threads).max(u32::try_from(alike).unwrap_or(u32::MAX))
+}
+
+/// A thread's name without its number among those of one kind: `puma srv tp 003`, `worker-3`. Not that
+/// of a line, as in `client.rb:36`.
+fn kind(name: &[u8]) -> &[u8] {
+    let digits = name
+        .iter()
+        .rev()
+        .take_while(|it| it.is_ascii_digit())
+        .count();
+    let rest = &name[..name.len() - digits];
+    match rest {
+        [kind @ .., b' ' | b'-' | b'_' | b'#'] if digits > 0 => kind,
+        _ => name,
+    }
 }
 
 /// Threads of a pool that could begin a turn, or have one.

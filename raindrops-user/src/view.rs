@@ -387,7 +387,7 @@ pub struct Worker {
     /// Threads that have answered and are in a turn now; absent for event loops, and while not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads_busy: Option<u32>,
-    /// Living threads that have answered.
+    /// Living threads that have answered, and of a pool those that are called alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads_seen: Option<u32>,
     /// Connections that it has accepted and not closed, on all its listeners.
@@ -403,6 +403,9 @@ pub struct Worker {
     /// A thread that sits in one place; absent where none is seen to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalled: Option<Stalled>,
+    /// What the thread at its oldest turn is at, once that turn is old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_place: Option<Place>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -465,8 +468,21 @@ pub struct Stalled {
     pub thread_name: String,
     /// State letter of `/proc/PID/task/TID/stat`.
     pub state: String,
-    /// How long every look has found it so.
+    /// How long every look has found it so, and that it has not run.
     pub for_ms: u64,
+    /// The system call that it is in, where it may be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<String>,
+    /// The kernel function that it waits in, where it may be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wchan: Option<String>,
+}
+
+/// What a thread is at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// State letter of `/proc/PID/task/TID/stat`.
+    pub state: String,
     /// The system call that it is in, where it may be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syscall: Option<String>,
@@ -509,7 +525,7 @@ pub struct Server {
     /// Accepts that `skew` was taken of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skew_accepts: Option<u64>,
-    /// Workers that ended lately.
+    /// Workers that ended lately; absent where none was seen to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exits: Option<Exits>,
     /// What puma says or seems to do; `null` for other servers.
@@ -520,9 +536,12 @@ pub struct Server {
 /// Workers of a server that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exits {
+    /// Those that a look had found: of workers that live shorter than the time between looks there
+    /// were more.
     pub count: u32,
     pub over_ms: u64,
-    /// How long they had lived, in the middle.
+    /// How long they had lived at most, in the middle: to the look that missed them, or to the
+    /// start of who took their number.
     pub median_life_ms: u64,
 }
 

@@ -7,12 +7,13 @@ use std::{
 
 /// What is named, and the only places that may name it. A place is a file or a directory under
 /// `src`, without its `.rs`.
-const RULES: [(&str, &[&str]); 7] = [
+const RULES: [(&str, &[&str]); 8] = [
     ("aya", &["source/bpf"]),
     ("aya_log", &["source/bpf"]),
     ("netlink_packet_core", &["source/diag"]),
     ("netlink_packet_sock_diag", &["source/diag"]),
     ("netlink_sys", &["source/diag"]),
+    ("syscalls", &["source/proc"]),
     ("tokio", &["cli", "daemon", "publish", "server"]),
     ("anyhow", &["cli", "main"]),
 ];

@@ -200,6 +200,7 @@ fn worker(
 ) -> Worker {
     let is_loop = class == Class::Loop;
     Worker {
+        oldest_place: None,
         pid,
         ns_pid: Some(pid),
         started_at: Some(taken_at - Duration::from_secs(86_400)),

@@ -7,11 +7,15 @@
 //! and nothing here writes or signals.
 
 mod cgroup;
+mod closer;
+mod ended;
 #[cfg(test)]
 mod fake;
 mod files;
 mod pace;
+mod place;
 mod refresh;
+mod stall;
 mod stat;
 mod thread;
 mod watch;
@@ -21,19 +25,25 @@ use std::{
     mem::MaybeUninit,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
-use self::{
-    files::{Absent, Dir, Entries},
-    watch::Watch,
-};
+use rustix::time::{ClockId, clock_gettime};
+
 pub use self::{
+    closer::MOST_ASKED,
     refresh::{Live, Refresh},
     thread::ProcThread,
 };
+use self::{
+    closer::{Closely, Closer},
+    files::{Absent, Dir, Entries, Held},
+    stat::Stat,
+    watch::Watch,
+};
 use crate::{
     ids::{Inode, Monotonic, Pid},
-    snapshot::{ProcSnapshot, Process},
+    snapshot::{ProcSnapshot, Process, Threads},
 };
 
 /// Processes looked at in one scan.
@@ -47,6 +57,8 @@ const TITLE: usize = 4096;
 /// `NSpid` comes after the list of groups, which can be long.
 const STATUS: usize = 16 * 1024;
 const CGROUP: usize = 16 * 1024;
+/// Sixteen lines of eighty bytes.
+const LIMITS: usize = 4 * 1024;
 /// `btime` comes after one number for each interrupt.
 const KERNEL_STAT: usize = 1 << 20;
 
@@ -54,11 +66,13 @@ const KERNEL_STAT: usize = 1 << 20;
 pub struct ProcReader {
     root: PathBuf,
     watch: Arc<Watch>,
-    /// What the last scan looked for and found.
+    /// What the last scan looked for.
     listeners: BTreeSet<Inode>,
-    known: BTreeMap<Pid, Process>,
+    /// What the last look found.
+    known: Option<Arc<ProcSnapshot>>,
     /// Children of known processes that hold nothing of interest.
     strangers: BTreeSet<Pid>,
+    closer: Closer,
     entries: Box<Entries>,
 }
 
@@ -92,8 +106,9 @@ impl ProcReader {
             root,
             watch,
             listeners: BTreeSet::new(),
-            known: BTreeMap::new(),
+            known: None,
             strangers: BTreeSet::new(),
+            closer: Closer::default(),
             entries: Box::new([MaybeUninit::uninit(); _]),
         }
     }
@@ -101,22 +116,41 @@ impl ProcReader {
     /// Looks at the descriptors of every process. The snapshot has those that hold one of
     /// `listeners`, those in `extra`, their ancestors, and children of holders whose own
     /// descriptors we may not read.
-    pub fn scan(&mut self, listeners: &BTreeSet<Inode>, extra: &BTreeSet<Pid>) -> ProcSnapshot {
+    pub fn scan(
+        &mut self,
+        listeners: &BTreeSet<Inode>,
+        extra: &BTreeSet<Pid>,
+    ) -> Arc<ProcSnapshot> {
+        let known = self.known.take();
+        let snapshot = Arc::new(self.scanned(listeners, extra, known.as_deref()));
+        self.known = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+
+    fn scanned(
+        &mut self,
+        listeners: &BTreeSet<Inode>,
+        extra: &BTreeSet<Pid>,
+        known: Option<&ProcSnapshot>,
+    ) -> ProcSnapshot {
         let mut snapshot = ProcSnapshot {
             taken: Monotonic::now(),
+            since_boot: since_boot(),
             processes: BTreeMap::new(),
             unreadable: 0,
             quarantined: self.watch.quarantined(),
             ticks_per_second: rustix::param::clock_ticks_per_second(),
             boot_time: 0,
+            ended: Vec::new(),
+            places: BTreeMap::new(),
         };
         self.listeners.clone_from(listeners);
         self.strangers.clear();
         let Ok(root) = Dir::open(&self.root) else {
             snapshot.unreadable = 1;
-            self.known.clear();
             return snapshot;
         };
+        self.closer.begin(&root);
         snapshot.boot_time = root
             .file(c"stat", KERNEL_STAT)
             .ok()
@@ -128,11 +162,15 @@ impl ProcReader {
             if self.watch.stopped() || snapshot.processes.len() >= MOST_KEPT {
                 break;
             }
+            let before = known.and_then(|known| known.processes.get(&pid));
             if snapshot.quarantined.contains(&pid) {
-                snapshot.processes.extend(self.known.remove_entry(&pid));
+                snapshot
+                    .processes
+                    .extend(before.map(|process| (pid, process.clone())));
                 continue;
             }
-            match self.timed(pid, |reader| reader.look(&root, pid, extra.contains(&pid))) {
+            let is_wanted = extra.contains(&pid);
+            match self.timed(pid, |reader| reader.look(&root, pid, is_wanted, before)) {
                 Look::Gone | Look::Stranger => {}
                 Look::Kept(process) => {
                     if process.listeners.is_none() {
@@ -145,20 +183,23 @@ impl ProcReader {
                 }
             }
         }
-        self.add_ancestors(&root, &closed, &mut snapshot);
-        self.add_closed_children(&root, &closed, &mut snapshot);
+        self.add_ancestors(&root, &closed, &mut snapshot, known);
+        self.add_closed_children(&root, &closed, &mut snapshot, known);
         snapshot.unreadable = closed.len();
         snapshot.quarantined = self.watch.quarantined();
-        self.known.clone_from(&snapshot.processes);
+        snapshot.places = std::mem::take(&mut self.closer.places);
+        if let Some(known) = known {
+            snapshot.ended = self.ended(&root, known, &snapshot);
+        }
         snapshot
     }
 
-    fn look(&mut self, root: &Dir, pid: Pid, wanted: bool) -> Look {
+    fn look(&mut self, root: &Dir, pid: Pid, wanted: bool, before: Option<&Process>) -> Look {
         let Ok(dir) = root.process(pid) else {
             return Look::Gone;
         };
         let held = match dir.sockets(&mut self.entries, &self.listeners, &self.watch) {
-            Ok(held) if held.is_empty() && !wanted => return Look::Stranger,
+            Ok(held) if held.listeners.is_empty() && !wanted => return Look::Stranger,
             Ok(held) => Some(held),
             Err(Absent::Gone) => return Look::Gone,
             Err(Absent::Unreadable) if wanted => None,
@@ -173,7 +214,43 @@ impl ProcReader {
                 };
             }
         };
-        process_of(&dir, held).map_or(Look::Gone, |process| Look::Kept(Box::new(process)))
+        self.process(&dir, pid, held, before)
+            .map_or(Look::Gone, |process| Look::Kept(Box::new(process)))
+    }
+
+    /// `None` when it has ended.
+    fn process(
+        &mut self,
+        dir: &Dir,
+        pid: Pid,
+        held: Option<Held>,
+        before: Option<&Process>,
+    ) -> Option<Process> {
+        let stat = stat_of(dir)?;
+        let (listeners, descriptors) = held.map(|held| (held.listeners, held.descriptors)).unzip();
+        let before = before.filter(|before| before.started == stat.started);
+        let mut process = process_of(dir, &stat, listeners);
+        if process.may_serve() {
+            let Closely { each_thread, fds } = self.look_closer(dir, pid, &stat, before);
+            process.each_thread = each_thread;
+            process.fds = fds.or(descriptors);
+            process.fd_limit = descriptor_limit_of(dir);
+        }
+        process.title = title_of(dir, stat.state, process.each_thread.as_ref(), before);
+        Some(process)
+    }
+
+    /// `before`: the same process at the last look.
+    fn look_closer(
+        &mut self,
+        dir: &Dir,
+        pid: Pid,
+        stat: &Stat,
+        before: Option<&Process>,
+    ) -> Closely {
+        let before = before.and_then(|before| before.each_thread.as_ref());
+        self.closer
+            .look(dir, (pid, stat), before, &mut self.entries, &self.watch)
     }
 
     /// The parents of workers, also those that hold nothing themselves. Pid 1 is added only where
@@ -183,6 +260,7 @@ impl ProcReader {
         root: &Dir,
         closed: &BTreeMap<Pid, Option<Pid>>,
         snapshot: &mut ProcSnapshot,
+        known: Option<&ProcSnapshot>,
     ) {
         let mut parents: BTreeSet<Pid> = snapshot.processes.values().map(|p| p.parent).collect();
         for _ in 0..ANCESTORS {
@@ -195,8 +273,9 @@ impl ProcReader {
                 {
                     continue;
                 }
-                let held = (!closed.contains_key(&pid)).then(BTreeSet::new);
-                if let Some(process) = self.details(root, pid, held) {
+                // Its descriptors were looked at: it holds none of the listeners.
+                let held = (!closed.contains_key(&pid)).then(Held::default);
+                if let Some(process) = self.details(root, pid, held, known) {
                     next.insert(process.parent);
                     snapshot.processes.insert(pid, process);
                 }
@@ -211,6 +290,7 @@ impl ProcReader {
         root: &Dir,
         closed: &BTreeMap<Pid, Option<Pid>>,
         snapshot: &mut ProcSnapshot,
+        known: Option<&ProcSnapshot>,
     ) {
         for (&pid, parent) in closed {
             let of_holder = parent
@@ -220,15 +300,24 @@ impl ProcReader {
             if of_holder
                 && !snapshot.processes.contains_key(&pid)
                 && snapshot.processes.len() < MOST_KEPT
-                && let Some(process) = self.details(root, pid, None)
+                && let Some(process) = self.details(root, pid, None, known)
             {
                 snapshot.processes.insert(pid, process);
             }
         }
     }
 
-    fn details(&mut self, root: &Dir, pid: Pid, held: Option<BTreeSet<Inode>>) -> Option<Process> {
-        self.timed(pid, |_| process_of(&root.process(pid).ok()?, held))
+    fn details(
+        &mut self,
+        root: &Dir,
+        pid: Pid,
+        held: Option<Held>,
+        known: Option<&ProcSnapshot>,
+    ) -> Option<Process> {
+        let before = known.and_then(|known| known.processes.get(&pid));
+        self.timed(pid, |reader| {
+            reader.process(&root.process(pid).ok()?, pid, held, before)
+        })
     }
 
     /// Reads one process; one that takes too long is left alone for a while.
@@ -240,17 +329,42 @@ impl ProcReader {
     }
 }
 
-fn stat_of(dir: &Dir) -> Option<stat::Stat> {
+/// On the clock that start times are of.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
+}
+
+fn stat_of(dir: &Dir) -> Option<Stat> {
     stat::stat(&dir.file(c"stat", 4096).ok()?)
 }
 
-fn title_of(dir: &Dir) -> Option<Vec<u8>> {
-    dir.file(c"cmdline", TITLE).ok().map(stat::title)
+/// The kernel reads it from the process's memory, whose lock a thread may hold that cannot be
+/// interrupted, perhaps for ever: then it is taken to be what it was.
+fn title_of(
+    dir: &Dir,
+    state: char,
+    threads: Option<&Threads>,
+    before: Option<&Process>,
+) -> Option<Vec<u8>> {
+    let mut states = threads
+        .into_iter()
+        .flat_map(|threads| threads.by_id.values().map(|thread| thread.state));
+    match before {
+        Some(before) if state == 'D' || states.any(|state| state == 'D') => before.title.clone(),
+        _ => dir.file(c"cmdline", TITLE).ok().map(stat::title),
+    }
 }
 
-/// `None` when the process has ended.
-fn process_of(dir: &Dir, listeners: Option<BTreeSet<Inode>>) -> Option<Process> {
-    let stat = stat_of(dir)?;
+fn descriptor_limit_of(dir: &Dir) -> Option<u64> {
+    stat::descriptor_limit(&dir.file(c"limits", LIMITS).ok()?)
+}
+
+/// Without its title, and what a closer look tells.
+fn process_of(dir: &Dir, stat: &Stat, listeners: Option<BTreeSet<Inode>>) -> Process {
     let status = dir
         .file(c"status", STATUS)
         .map(|bytes| stat::status(&bytes))
@@ -259,19 +373,22 @@ fn process_of(dir: &Dir, listeners: Option<BTreeSet<Inode>>) -> Option<Process> 
         .file(c"cgroup", CGROUP)
         .map(|bytes| cgroup::owner(&bytes))
         .unwrap_or_default();
-    Some(Process {
+    Process {
         parent: stat.parent,
         started: stat.started,
         ns_pid: status.ns_pid,
-        comm: stat.comm,
-        title: title_of(dir),
+        comm: stat.comm.clone(),
+        title: None,
         uid: status.uid,
         threads: stat.threads,
         state: stat.state,
         unit: owner.unit,
         container: owner.container,
         listeners,
-    })
+        each_thread: None,
+        fds: None,
+        fd_limit: None,
+    }
 }
 
 #[cfg(test)]

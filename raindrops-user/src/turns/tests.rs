@@ -1,6 +1,6 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part};
+use super::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part, pool};
 use crate::{ids::Monotonic, view::Class};
 
 fn thread(reads: u32, answers: u32, handed: u32) -> Thread {
@@ -52,6 +52,12 @@ fn a_process_is_known_by_who_reads_and_who_answers() {
             vec![thread(30, 0, 0), thread(0, 10, 10), thread(0, 9, 9)],
             Some(7),
             Class::Handoff,
+        ),
+        // puma whose reactor reads for a pool that has answered what it read itself, so far.
+        (
+            vec![thread(4, 4, 0), thread(2, 0, 0)],
+            Some(8),
+            Class::Learning,
         ),
         // Its acceptor before the first answer.
         (vec![thread(8, 0, 0)], Some(7), Class::Learning),
@@ -191,4 +197,44 @@ fn the_oldest_of_all_is_the_oldest() {
     };
     assert_eq!(of(at(5, 1)).plus(of(at(3, 2))).oldest, at(3, 2));
     assert_eq!(of(None).plus(of(at(3, 2))).oldest, at(3, 2));
+}
+
+#[test]
+fn a_pool_has_the_threads_that_are_called_as_those_that_answer() {
+    let pool_of = |threads: &[(u32, u32, u32)], names: &[(u32, &str)], process: &str| {
+        let threads: Vec<Thread> = threads
+            .iter()
+            .map(|(id, reads, answers)| Thread {
+                id: *id,
+                ..thread(*reads, *answers, 0)
+            })
+            .collect();
+        let names: BTreeMap<u32, &[u8]> = names
+            .iter()
+            .map(|(id, name)| (*id, name.as_bytes()))
+            .collect();
+        pool(&threads, &names, process.as_bytes())
+    };
+    let puma = [
+        (1, "puma"),
+        (2, "puma srv tp 001"),
+        (3, "puma srv tp 002"),
+        (4, "puma srv tp 002"),
+        (5, "puma reactor"),
+        (6, "puma srv"),
+    ];
+    assert_eq!(pool_of(&[(2, 3, 4), (5, 3, 0)], &puma, "puma"), 3);
+    // The acceptor is called after another line of the same file.
+    let rainbows = [
+        (1, "client.rb:14"),
+        (2, "client.rb:36"),
+        (3, "client.rb:36"),
+    ];
+    assert_eq!(pool_of(&[(1, 9, 0), (2, 0, 5)], &rainbows, "rainbows"), 2);
+    // Names that say nothing, a reader that is called as the pool, names that are not known.
+    let gunicorn = [(1, "gunicorn"), (2, "gunicorn"), (3, "gunicorn")];
+    assert_eq!(pool_of(&[(2, 1, 1)], &gunicorn, "gunicorn"), 1);
+    let same = [(1, "worker-1"), (2, "worker-2"), (3, "worker-3")];
+    assert_eq!(pool_of(&[(1, 9, 0), (2, 0, 9)], &same, "server"), 2);
+    assert_eq!(pool_of(&[(2, 1, 1), (3, 1, 1)], &[], "server"), 2);
 }

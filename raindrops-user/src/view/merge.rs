@@ -6,6 +6,7 @@
 mod connections;
 mod gaps;
 mod groups;
+mod places;
 mod puma;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ use std::{
 
 use self::{connections::connections, groups::groups, turns::Processes, workers::workers};
 use super::{
-    Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Server, Skew, Source, View,
+    Exits, Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Server, Skew, Source,
+    View,
     durations::recent,
     recent::{Marks, WINDOW},
     servers::{Ownership, Servers},
@@ -56,6 +58,8 @@ pub struct Inputs<'a> {
     pub servers: Option<&'a Servers>,
     /// `None` where no control server of puma is configured.
     pub puma: Option<&'a PumaSnapshot>,
+    /// Workers that ended lately, by server.
+    pub exits: &'a BTreeMap<String, Exits>,
 }
 
 /// The queues of one network namespace.
@@ -109,7 +113,7 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         .collect();
     let workers = workers(&inputs, &processes, &rows, &ids);
     let (servers, puma) = puma::servers(&inputs, &rows, &workers);
-    let servers = with_skew(&inputs, servers);
+    let servers = of_workers(&inputs, servers);
     let mut sources = inputs.sources;
     sources.extend(puma);
     let mut gaps = inputs.gaps;
@@ -130,18 +134,19 @@ pub fn merge(inputs: Inputs<'_>) -> View {
     }
 }
 
-/// Servers, with how evenly their workers accept.
-fn with_skew(inputs: &Inputs<'_>, servers: Vec<Server>) -> Vec<Server> {
-    let with_skew = |server: Server| {
+/// Servers, with how evenly their workers accept, and which have ended.
+fn of_workers(inputs: &Inputs<'_>, servers: Vec<Server>) -> Vec<Server> {
+    let with_workers = |server: Server| {
         let workers = server.workers.iter().copied().map(Pid).collect();
         let skew = skew_of(inputs, &workers, |_| true);
         Server {
             skew: skew.as_ref().map(|skew| skew.ratio),
             skew_accepts: skew.map(|skew| skew.accepts),
+            exits: inputs.exits.get(&server.id).cloned(),
             ..server
         }
     };
-    servers.into_iter().map(with_skew).collect()
+    servers.into_iter().map(with_workers).collect()
 }
 
 fn skew_of(

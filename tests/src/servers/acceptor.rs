@@ -65,6 +65,12 @@ impl Acceptor {
         self.order(b'f')
     }
 
+    /// Has it wait in the kernel, where nothing can interrupt it, until a child has ended: the
+    /// child's pid, which holds no listener and has to be killed.
+    pub fn wait_for_child(&mut self) -> Result<u32> {
+        self.order(b'v')
+    }
+
     /// Sends it a descriptor to hold.
     pub fn hold(&mut self, descriptor: impl AsFd) -> Result<()> {
         let descriptors = [descriptor.as_fd()];

@@ -17,6 +17,8 @@ pub(super) struct Fake<'a> {
     pub parent: u32,
     pub started: u64,
     pub comm: &'a str,
+    pub state: char,
+    pub threads: u32,
     pub cmdline: &'a str,
     pub links: &'a [&'a str],
     pub children: &'a str,
@@ -27,6 +29,8 @@ pub(super) const FAKE: Fake<'static> = Fake {
     parent: 1,
     started: 100,
     comm: "app",
+    state: 'S',
+    threads: 1,
     cmdline: "app\0",
     links: &[],
     children: "",
@@ -58,6 +62,8 @@ impl FakeProc {
             parent,
             started,
             comm,
+            state,
+            threads,
             cmdline,
             links,
             children,
@@ -69,12 +75,8 @@ impl FakeProc {
         for (number, link) in links.iter().enumerate() {
             symlink(link, dir.join(format!("fd/{number}"))).unwrap();
         }
-        let zeros = "0 ".repeat(15);
-        write(
-            &dir,
-            "stat",
-            &format!("{pid} ({comm}) S {parent} {zeros}1 0 {started} 0 0\n"),
-        );
+        let stat = stat(pid, comm.as_bytes(), (state, parent, threads, started));
+        fs::write(dir.join("stat"), stat).unwrap();
         write(
             &dir,
             "status",
@@ -83,6 +85,18 @@ impl FakeProc {
         write(&dir, "cgroup", "0::/system.slice/app.service\n");
         write(&dir, "cmdline", cmdline);
         write(&dir, &format!("task/{pid}/children"), children);
+    }
+
+    /// A thread that is not its process's first, in the state `state`.
+    pub fn write_thread(&self, pid: u32, tid: u32, comm: &[u8], state: char) {
+        let stat = stat(tid, comm, (state, 1, 2, 200));
+        self.write_of_thread(pid, tid, "stat", &stat);
+    }
+
+    pub fn write_of_thread(&self, pid: u32, tid: u32, name: &str, bytes: &[u8]) {
+        let dir = self.path(pid).join(format!("task/{tid}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(name), bytes).unwrap();
     }
 
     /// A command line that cannot be read: opening it waits until [`Self::thaw`].
@@ -107,6 +121,15 @@ impl FakeProc {
             .open(path)
             .unwrap();
     }
+}
+
+/// State, parent, threads, start.
+fn stat(id: u32, comm: &[u8], rest: (char, u32, u32, u64)) -> Vec<u8> {
+    let (state, parent, threads, started) = rest;
+    let zeros = "0 ".repeat(15);
+    let head = format!("{id} (");
+    let tail = format!(") {state} {parent} {zeros}{threads} 0 {started} 0 0\n");
+    [head.as_bytes(), comm, tail.as_bytes()].concat()
 }
 
 fn write(dir: &Path, name: &str, text: &str) {

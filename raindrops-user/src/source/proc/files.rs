@@ -13,13 +13,13 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, RawDir, openat, readlinkat_raw},
+    fs::{AtFlags, Mode, OFlags, RawDir, fstatfs, openat, readlinkat_raw, statat},
     io::{Errno, read},
     path::DecInt,
 };
 
 use super::{stat, watch::Watch};
-use crate::ids::{Inode, Pid};
+use crate::ids::{Inode, Pid, Tid};
 
 /// Room for directory entries: 32 KiB are about a thousand.
 pub(super) type Entries = [MaybeUninit<u8>; 32 * 1024];
@@ -45,7 +45,16 @@ impl From<Errno> for Absent {
     }
 }
 
-/// A directory: of all processes, or of one.
+/// What a process has open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Those of the listeners that are looked for.
+    pub listeners: BTreeSet<Inode>,
+    /// Descriptors of whatever kind.
+    pub descriptors: u64,
+}
+
+/// A directory: of all processes, of one, or of its threads.
 #[derive(Debug)]
 pub(super) struct Dir(OwnedFd);
 
@@ -78,11 +87,39 @@ impl Dir {
             .unwrap_or_default()
     }
 
+    /// The directory of a process's threads.
+    pub fn task(&self) -> Result<Self, Absent> {
+        self.subdirectory(c"task")
+    }
+
     /// Threads of a process, at most `most`.
     pub fn threads(&self, entries: &mut Entries, most: usize) -> Vec<Pid> {
-        self.subdirectory(c"task")
+        self.task()
             .map(|dir| dir.numbers(entries, most))
             .unwrap_or_default()
+    }
+
+    /// A file of one thread, which the kernel gives whole at the first reading.
+    pub fn of_thread<'a>(
+        &self,
+        thread: Tid,
+        name: &str,
+        room: &'a mut [u8],
+    ) -> Result<&'a [u8], Absent> {
+        let path = format!("{thread}/{name}");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.0, path, flags, Mode::empty())?;
+        let length = loop {
+            match read(&file, &mut *room) {
+                Err(Errno::INTR) => {}
+                result => break result?,
+            }
+        };
+        // What fills the room may be longer.
+        if length == room.len() {
+            return Err(Absent::Unreadable);
+        }
+        Ok(&room[..length])
     }
 
     /// Entries that are numbers, at most `most`, ascending.
@@ -98,6 +135,17 @@ impl Dir {
         found
     }
 
+    /// Whether the kernel makes these files, so that their sizes and times mean what it says.
+    pub fn is_procfs(&self) -> bool {
+        fstatfs(&self.0).is_ok_and(|stats| stats.f_type == rustix::fs::PROC_SUPER_MAGIC)
+    }
+
+    /// How many descriptors a process has, where the kernel says so (6.2, commit f1f1f2569901).
+    pub fn descriptors(&self) -> Option<u64> {
+        let stat = statat(&self.0, c"fd", AtFlags::empty()).ok()?;
+        u64::try_from(stat.st_size).ok().filter(|size| *size != 0)
+    }
+
     /// Which of `wanted` the process holds. Nothing is allocated for a descriptor that is not one
     /// of them: a table can have a million.
     pub fn sockets(
@@ -105,9 +153,9 @@ impl Dir {
         entries: &mut Entries,
         wanted: &BTreeSet<Inode>,
         watch: &Watch,
-    ) -> Result<BTreeSet<Inode>, Absent> {
+    ) -> Result<Held, Absent> {
         let dir = self.subdirectory(c"fd")?;
-        let mut held = BTreeSet::new();
+        let mut held = Held::default();
         let mut names = RawDir::new(&dir.0, entries);
         let mut seen = 0_usize;
         while let Some(entry) = names.next() {
@@ -123,15 +171,17 @@ impl Dir {
             if !name.to_bytes().first().is_some_and(u8::is_ascii_digit) {
                 continue;
             }
+            held.descriptors += 1;
             // As long as "socket:[18446744073709551615]" and one more, so that a longer link is
             // cut before its bracket.
             let mut link = [0; 30];
             match readlinkat_raw(&dir.0, name, &mut link[..]) {
                 Ok(length) => {
-                    held.extend(socket(&link[..length]).filter(|inode| wanted.contains(inode)));
+                    let inode = socket(&link[..length]).filter(|inode| wanted.contains(inode));
+                    held.listeners.extend(inode);
                 }
                 // The descriptor was closed meanwhile.
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT) => held.descriptors -= 1,
                 Err(errno) => return Err(errno.into()),
             }
         }

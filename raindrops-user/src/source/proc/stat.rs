@@ -1,4 +1,5 @@
-//! Parsers for `/proc/PID/stat`, `/proc/PID/status` and `/proc/stat`.
+//! Parsers for `/proc/PID/stat`, which those of threads are like, `status`, `schedstat`, `limits`, and
+//! for `/proc/stat`.
 //!
 //! Apart because they take bytes and nothing else: nothing here opens a file. Whatever does not
 //! parse is absent.
@@ -55,6 +56,25 @@ pub(super) fn status(bytes: &[u8]) -> Status {
     status
 }
 
+/// How often a thread has got a processor, by its `schedstat`: times running and waiting, and this.
+/// Zeroes are what a kernel writes that does not count.
+pub(super) fn runs(bytes: &[u8]) -> Option<u64> {
+    let fields: Vec<&[u8]> = words(bytes).take(4).collect();
+    let [_, _, runs] = fields[..] else {
+        return None;
+    };
+    number(runs).filter(|runs| *runs != 0)
+}
+
+/// How many descriptors a process may have: the soft limit of `/proc/PID/limits`.
+pub(super) fn descriptor_limit(bytes: &[u8]) -> Option<u64> {
+    bytes
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"Max open files "))
+        .and_then(|limits| words(limits).next())
+        .and_then(number)
+}
+
 /// Boot time in seconds since the epoch.
 pub(super) fn boot_time(bytes: &[u8]) -> Option<u64> {
     bytes
@@ -83,7 +103,7 @@ pub(super) fn title(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes
         .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
@@ -95,7 +115,7 @@ pub(super) fn number<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stat, Status, boot_time, pids, stat, status, title};
+    use super::{Stat, Status, boot_time, descriptor_limit, pids, runs, stat, status, title};
     use crate::ids::{Pid, StartTicks};
 
     /// Linux 6.18, a puma worker; only the comm differs.
@@ -147,6 +167,49 @@ mod tests {
         };
         assert_eq!(status(text), expected);
         assert_eq!(status(b"Name:\tpuma\nNSpid:\nUid:\t0"), Status::default());
+    }
+
+    #[test]
+    fn reads_how_often_a_thread_has_run() {
+        for (bytes, expected) in [
+            (&b"152326187 12647898 399\n"[..], Some(399)),
+            (b"0 0 0\n", None),
+            (b"1 2", None),
+            (b"1 2 3 4", None),
+            (b"1 2 -3", None),
+            (b"", None),
+            (b"\xff", None),
+        ] {
+            assert_eq!(runs(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn reads_the_limit_of_descriptors() {
+        let head =
+            "Limit                     Soft Limit           Hard Limit           Units     \n";
+        for (line, expected) in [
+            (
+                "Max open files            20000                1048576              files     \n",
+                Some(20_000),
+            ),
+            (
+                "Max open files            unlimited            unlimited            files     \n",
+                None,
+            ),
+            ("Max open files            -1 5 files\n", None),
+            (
+                "Max open files            99999999999999999999 5 files\n",
+                None,
+            ),
+            ("Max open files", None),
+            ("Max open filesystems 5 5 files\n", None),
+            ("", None),
+        ] {
+            let text = format!("{head}{line}Max locked memory  8388608 8388608 bytes \n");
+            assert_eq!(descriptor_limit(text.as_bytes()), expected, "{line}");
+        }
+        assert_eq!(descriptor_limit(b"\xff\0"), None);
     }
 
     #[test]

@@ -131,6 +131,9 @@ fn finds_holders_their_ancestors_and_the_extra() {
             unit: Some("app.service".into()),
             container: None,
             listeners: Some(inodes(&[7, 8])),
+            each_thread: snapshot.processes[&Pid(51)].each_thread.clone(),
+            fds: Some(5),
+            fd_limit: None,
         }
     );
     assert_eq!(snapshot.unreadable, 0);
@@ -230,12 +233,58 @@ fn a_refresh_sees_names_ends_and_newcomers() {
             title: Some(b"old".into()),
             threads: Some(1),
             state: 'S',
+            each_thread: refresh.live[&Pid(50)].each_thread.clone(),
+            fds: None,
         }
     );
     let applied = refresh.applied_to(&scan);
-    assert_eq!(held(&applied), [(40, vec![]), (50, vec![7])].into());
+    // 54 is in it before the scan that it asks for, because 50 has had children that hold a listener.
+    let expected = [(40, vec![]), (50, vec![7]), (54, vec![8])];
+    assert_eq!(held(&applied), expected.into());
     assert_eq!(applied.processes[&Pid(50)].parent, Pid(1));
     assert_eq!(applied.taken, refresh.taken);
+}
+
+#[test]
+fn a_master_whose_workers_have_all_ended_is_still_one() {
+    let proc = server();
+    let mut reader = ProcReader::new(proc.root());
+    let scan = reader.scan(&inodes(&[7, 8]), &pids(&[]));
+    proc.remove(51);
+    proc.remove(52);
+    let none = reader.refresh(&scan).applied_to(&scan);
+    assert_eq!(held(&none), [(40, vec![]), (50, vec![7])].into());
+    proc.write(Fake {
+        pid: 56,
+        parent: 50,
+        links: &["socket:[7]"],
+        ..FAKE
+    });
+    std::fs::write(proc.path(50).join("task/50/children"), "56").unwrap();
+    let again = reader.refresh(&none).applied_to(&none);
+    assert_eq!(
+        held(&again),
+        [(40, vec![]), (50, vec![7]), (56, vec![7])].into()
+    );
+}
+
+/// Check that what a worker forks, which may be about to run another program, is not taken for a
+/// holder before a scan has seen it.
+#[test]
+fn a_fork_of_a_worker_waits_for_the_scan() {
+    let proc = server();
+    let mut reader = ProcReader::new(proc.root());
+    let scan = reader.scan(&inodes(&[7, 8]), &pids(&[]));
+    proc.write(Fake {
+        pid: 55,
+        parent: 52,
+        links: &["socket:[7]"],
+        ..FAKE
+    });
+    std::fs::write(proc.path(52).join("task/52/children"), "53 55").unwrap();
+    let refresh = reader.refresh(&scan);
+    assert_eq!(refresh.newcomers, pids(&[55]));
+    assert!(!refresh.applied_to(&scan).processes.contains_key(&Pid(55)));
 }
 
 #[test]
@@ -259,11 +308,16 @@ fn leaves_a_quarantined_process_alone_and_keeps_what_it_knew() {
     // Reading its command line would wait for ever.
     proc.freeze(51);
     let after = reader.scan(&wanted.0, &wanted.1);
-    assert_eq!(after.processes, before.processes);
+    // When the others were looked at differs.
+    let frozen = |snapshot: &ProcSnapshot| snapshot.processes[&Pid(51)].clone();
+    assert_eq!(held(&after), held(&before));
+    assert_eq!(frozen(&after), frozen(&before));
     assert_eq!(after.quarantined, pids(&[51]));
     let refresh = reader.refresh(&after);
     assert!(!refresh.needs_scan());
-    assert_eq!(refresh.applied_to(&after).processes, before.processes);
+    let refreshed = refresh.applied_to(&after);
+    assert_eq!(held(&refreshed), held(&before));
+    assert_eq!(frozen(&refreshed), frozen(&before));
     proc.remove(51);
     assert!(
         !reader

@@ -17,11 +17,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     ProcReader,
+    closer::MOST_ASKED,
     pace::{Pace, Step},
     watch::{Quarantine, Watch, lock, quarantine},
 };
 use crate::{
-    ids::{Inode, Monotonic, Pid},
+    ids::{Inode, Monotonic, Pid, Tid},
     snapshot::ProcSnapshot,
 };
 
@@ -68,16 +69,23 @@ struct State {
 struct Request {
     listeners: BTreeSet<Inode>,
     extra: BTreeSet<Pid>,
+    threads: BTreeSet<(Pid, Tid)>,
 }
 
 impl Request {
-    /// What disappeared needs no scan, nor does an extra process that is known anyway.
+    /// What disappeared needs no scan, nor does an extra process that is known anyway. Threads are
+    /// looked at when their process is.
     fn within(&self, scanned: &Self, latest: Option<&ProcSnapshot>) -> bool {
+        let Self {
+            listeners,
+            extra,
+            threads: _,
+        } = self;
         let known = |pid: &Pid| {
             scanned.extra.contains(pid)
                 || latest.is_some_and(|latest| latest.processes.contains_key(pid))
         };
-        self.listeners.is_subset(&scanned.listeners) && self.extra.iter().all(known)
+        listeners.is_subset(&scanned.listeners) && extra.iter().all(known)
     }
 }
 
@@ -97,10 +105,20 @@ impl ProcThread {
     }
 
     /// Says what to look for from now on; the latest request wins. Call it on every tick: it also
-    /// replaces a thread that hangs.
-    pub fn request(&mut self, listeners: BTreeSet<Inode>, extra: BTreeSet<Pid>) {
+    /// replaces a thread that hangs. What the first 16 of `threads` are at is told by snapshots
+    /// that come after the next second, as far as their processes may hold a listener.
+    pub fn request(
+        &mut self,
+        listeners: BTreeSet<Inode>,
+        extra: BTreeSet<Pid>,
+        threads: BTreeSet<(Pid, Tid)>,
+    ) {
         self.replace_hung();
-        let request = Request { listeners, extra };
+        let request = Request {
+            listeners,
+            extra,
+            threads: threads.into_iter().take(MOST_ASKED).collect(),
+        };
         let mut state = lock(&self.shared.state);
         let news = state
             .request
@@ -192,10 +210,7 @@ impl Reading {
         quarantine: &Quarantine,
     ) -> io::Result<Self> {
         let watch = Arc::new(Watch::new(Arc::clone(quarantine)));
-        let mut reader = ProcReader::watched(root.to_owned(), Arc::clone(&watch));
-        if let Some(latest) = &lock(&shared.state).latest {
-            reader.known.clone_from(&latest.processes);
-        }
+        let reader = ProcReader::watched(root.to_owned(), Arc::clone(&watch));
         let shared = Arc::clone(shared);
         let thread = Builder::new()
             .name("raindrops-proc".into())
@@ -240,12 +255,15 @@ impl Shared {
 
             let began = processor_time();
             let known = lock(&self.state).latest.clone();
+            // A thread that was left behind may have found it.
+            reader.known.clone_from(&known);
+            reader.closer.ask(&request.threads);
             let snapshot = match (step, known) {
                 (Step::Refresh, Some(known)) => {
                     let refresh = reader.refresh(&known);
                     pace.refreshed(Monotonic::now(), processor_time().saturating_sub(began));
                     stale |= refresh.needs_scan();
-                    refresh.applied_to(&known)
+                    Arc::new(refresh.applied_to(&known))
                 }
                 _ => {
                     let snapshot = reader.scan(&request.listeners, &request.extra);
@@ -261,7 +279,7 @@ impl Shared {
             if watch.stopped() {
                 return;
             }
-            state.latest = Some(Arc::new(snapshot));
+            state.latest = Some(snapshot);
             state.busy = None;
             drop(state);
             self.changed.notify_all();

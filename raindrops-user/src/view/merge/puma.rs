@@ -7,7 +7,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, iter};
+use std::collections::BTreeMap;
 
 use self::owner::Evidence;
 use super::{Inputs, Row};
@@ -43,8 +43,11 @@ pub(super) fn servers(
     let servers = inputs.servers.iter().flat_map(|it| &it.servers);
     let servers = servers.map(|server| Server {
         puma: if server.kind == Kind::Puma.name() {
-            // Nobody reads the names of threads: none is known to be of a pool.
-            let names = |_| None::<iter::Empty<&[u8]>>;
+            let names = |pid| {
+                let process = inputs.proc?.processes.get(&pid)?;
+                let threads = process.each_thread.as_ref().filter(|it| it.complete)?;
+                Some(threads.by_id.values().map(|thread| thread.comm.as_slice()))
+            };
             let estimate = || estimate::puma(server, workers, names);
             Fact::if_known(said.remove(&server.id).or_else(estimate))
         } else {

@@ -23,6 +23,7 @@ struct Seen {
     bpf: Option<BpfSnapshot>,
     proc: ProcSnapshot,
     puma: Option<PumaSnapshot>,
+    exits: BTreeMap<String, Exits>,
 }
 
 fn key(inode: u64) -> ListenerKey {
@@ -75,6 +76,9 @@ fn process(title: &str, parent: u32, held: &[u64]) -> Process {
         unit: None,
         container: None,
         listeners: Some(held.iter().map(|inode| Inode(*inode)).collect()),
+        each_thread: None,
+        fds: None,
+        fd_limit: None,
     }
 }
 
@@ -146,6 +150,7 @@ fn seen() -> Seen {
         }),
         proc: ProcSnapshot {
             taken: AT,
+            since_boot: AT.0,
             processes: BTreeMap::from([
                 (Pid(10), process("unicorn master -c x.rb", 1, &held)),
                 (Pid(20), process("unicorn worker[0] -c x.rb", 10, &held)),
@@ -155,8 +160,11 @@ fn seen() -> Seen {
             quarantined: BTreeSet::new(),
             ticks_per_second: 100,
             boot_time: 1_000,
+            ended: Vec::new(),
+            places: BTreeMap::new(),
         },
         puma: None,
+        exits: BTreeMap::new(),
     }
 }
 
@@ -198,6 +206,7 @@ fn merged_of(seen: &Seen, namespaces: &[Namespace<'_>]) -> View {
         proc: Some(&seen.proc),
         servers: Some(&classify(&seen.proc, &inodes, &BTreeMap::new())),
         puma: seen.puma.as_ref(),
+        exits: &seen.exits,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::{
     snapshot::{
         ListenerCounts, ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts,
     },
-    turns::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part},
+    turns::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part, pool},
     view::{
         Class, Turns, WorkerTurns, WorkerWait, WriteEnd,
         durations::{durations, sum},
@@ -45,9 +45,19 @@ impl Process {
         let threads = turns_of(inputs).and_then(|turns| turns.threads.get(&pid));
         let threads = threads.map_or(none, Vec::as_slice);
         let process = inputs.proc.and_then(|proc| proc.processes.get(&pid));
+        let class = class(threads, process.and_then(|process| process.threads));
+        let handlers = match process {
+            Some(process) if class == Class::Handoff => {
+                let living = process.each_thread.iter().filter(|it| it.complete);
+                let names = living.flat_map(|it| &it.by_id);
+                let names = names.map(|(id, thread)| (id.0, thread.comm.as_slice()));
+                pool(threads, &names.collect(), &process.comm)
+            }
+            _ => handlers(threads),
+        };
         Self {
-            class: class(threads, process.and_then(|process| process.threads)),
-            handlers: handlers(threads),
+            class,
+            handlers,
             whole: Found::NONE,
         }
     }

@@ -8,14 +8,16 @@ use std::{
 use raindrops_ebpf::miss::Miss;
 
 use super::{
-    Inputs, Row, micros, rounded,
+    Inputs, Row, micros,
+    places::{oldest_place, stalled},
+    rounded,
     turns::{self, OfWorker, Processes},
 };
 use crate::{
     address::Address,
     escape::escaped,
     fact::Fact,
-    ids::Pid,
+    ids::{Pid, Tid},
     snapshot::{ListenerCounts, ListenerKey, ProcSnapshot, Process, WorkerCounts, WorkerKey},
     view::{Worker, WorkerListener, WorkerWait, servers::Servers},
 };
@@ -39,7 +41,8 @@ pub(super) fn workers(
         .filter_map(|(pid, listeners)| {
             let process = proc.processes.get(&pid)?;
             let turns = turns::of_worker(inputs, processes, pid, process.started);
-            let mut worker = worker(inputs, proc, servers, pid, process, &listeners, ids);
+            let oldest = turns.as_ref().and_then(|it| it.turns.oldest_thread);
+            let mut worker = worker(inputs, proc, servers, pid, process, &listeners, ids, oldest);
             if let Some(turns) = turns {
                 add_turns(&mut worker, turns);
             }
@@ -56,6 +59,7 @@ fn worker(
     process: &Process,
     rows: &[&Row<'_>],
     ids: &BTreeMap<ListenerKey, String>,
+    oldest_thread: Option<u32>,
 ) -> Worker {
     let Process {
         parent: _,
@@ -69,6 +73,9 @@ fn worker(
         unit,
         container,
         listeners: _,
+        each_thread,
+        fds,
+        fd_limit,
     } = process;
     let on = |listener: ListenerKey| {
         let key = WorkerKey {
@@ -92,6 +99,7 @@ fn worker(
         .zip(&counts)
         .map(|(row, counts)| worker_listener(row, *counts, ids[&row.key].clone()))
         .collect();
+    let oldest = oldest_thread.map(|thread| (pid, Tid(thread)));
     Worker {
         pid: pid.0,
         ns_pid: ns_pid.map(|pid| pid.0),
@@ -128,9 +136,12 @@ fn worker(
         threads_seen: None,
         clients: None,
         turns: None,
-        fds: None,
-        fd_limit: None,
-        stalled: None,
+        fds: *fds,
+        fd_limit: *fd_limit,
+        stalled: each_thread
+            .as_ref()
+            .and_then(|threads| stalled(proc, pid, threads, oldest)),
+        oldest_place: oldest.and_then(|thread| oldest_place(proc, thread)),
     }
 }
 
@@ -177,10 +188,6 @@ fn worker_listener(row: &Row<'_>, counts: Option<WorkerCounts>, id: String) -> W
 }
 
 fn started_at(proc: &ProcSnapshot, process: &Process) -> Option<SystemTime> {
-    let ticks = process.started.0;
-    let seconds = Duration::from_secs(ticks / proc.ticks_per_second.max(1));
-    let rest = ticks % proc.ticks_per_second.max(1);
-    let rest = Duration::from_millis(rest * 1000 / proc.ticks_per_second.max(1));
-    (proc.boot_time != 0)
-        .then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(proc.boot_time) + seconds + rest)
+    let booted = SystemTime::UNIX_EPOCH + Duration::from_secs(proc.boot_time);
+    (proc.boot_time != 0).then(|| booted + proc.start_after_boot(process.started))
 }

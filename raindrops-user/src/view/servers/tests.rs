@@ -5,7 +5,10 @@ mod others;
 mod pretenders;
 mod puma;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Role, Servers, classify};
 use crate::{
@@ -31,16 +34,22 @@ fn snapshot(rows: &[Row<'_>]) -> ProcSnapshot {
             unit: None,
             container: None,
             listeners: Some(held.iter().copied().map(Inode).collect()),
+            each_thread: None,
+            fds: None,
+            fd_limit: None,
         };
         (Pid(pid), process)
     };
     ProcSnapshot {
         taken: Monotonic::from_nanos(1),
+        since_boot: Duration::from_nanos(1),
         processes: rows.iter().map(process).collect(),
         unreadable: 0,
         quarantined: BTreeSet::new(),
         ticks_per_second: 100,
         boot_time: 0,
+        ended: Vec::new(),
+        places: BTreeMap::new(),
     }
 }
 

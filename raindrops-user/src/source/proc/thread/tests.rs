@@ -24,7 +24,7 @@ fn wait_for(
 ) -> Arc<ProcSnapshot> {
     let began = Instant::now();
     while began.elapsed() < LONG {
-        thread.request(wanted(), BTreeSet::new());
+        thread.request(wanted(), BTreeSet::new(), BTreeSet::new());
         if let Some(snapshot) = thread.latest()
             && claim(thread, &snapshot)
         {
@@ -45,7 +45,7 @@ fn reads_only_when_asked_and_sees_changes() {
     });
     let mut thread = ProcThread::start(proc.root()).unwrap();
     assert_eq!(thread.wait_for_first(Duration::from_millis(20)), None);
-    thread.request(wanted(), BTreeSet::new());
+    thread.request(wanted(), BTreeSet::new(), BTreeSet::new());
     let first = thread.wait_for_first(LONG).unwrap();
     assert_eq!(first.processes.keys().collect::<Vec<_>>(), [&Pid(50)]);
 
@@ -83,7 +83,7 @@ fn leaves_a_process_that_hangs_behind() {
     let mut thread = ProcThread::start(proc.root()).unwrap();
     // Long enough that process 51 is not taken for one that hangs, however busy the machine.
     thread.patience = Duration::from_secs(1);
-    thread.request(wanted(), BTreeSet::new());
+    thread.request(wanted(), BTreeSet::new(), BTreeSet::new());
     assert_eq!(thread.wait_for_first(Duration::from_millis(100)), None);
     assert!(thread.busy_since().is_some());
 
@@ -95,7 +95,7 @@ fn leaves_a_process_that_hangs_behind() {
     proc.thaw(50);
     let began = Instant::now();
     while !thread.left_behind.is_empty() && began.elapsed() < LONG {
-        thread.request(wanted(), BTreeSet::new());
+        thread.request(wanted(), BTreeSet::new(), BTreeSet::new());
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(thread.left_behind.is_empty());
@@ -111,7 +111,7 @@ fn a_drop_does_not_wait_for_a_process_that_hangs() {
     });
     proc.freeze(50);
     let mut thread = ProcThread::start(proc.root()).unwrap();
-    thread.request(wanted(), BTreeSet::new());
+    thread.request(wanted(), BTreeSet::new(), BTreeSet::new());
     let began = Instant::now();
     while thread.busy_since().is_none() {
         assert!(began.elapsed() < LONG, "it never began to read");

@@ -93,6 +93,9 @@ fn classified() -> (ProcSnapshot, Servers) {
             unit: None,
             container: None,
             listeners: Some(BTreeSet::from([Inode(u64::from(leader))])),
+            each_thread: None,
+            fds: None,
+            fd_limit: None,
         };
         (Pid(pid), process)
     };
@@ -103,6 +106,9 @@ fn classified() -> (ProcSnapshot, Servers) {
         quarantined: BTreeSet::new(),
         ticks_per_second: 100,
         boot_time: 1_000,
+        since_boot: Duration::from_secs(1_000),
+        ended: Vec::new(),
+        places: BTreeMap::new(),
     };
     let inodes = proc.processes.values().flat_map(|it| it.listeners.clone());
     let inodes = inodes.flatten().collect();

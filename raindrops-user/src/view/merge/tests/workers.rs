@@ -1,4 +1,9 @@
 use super::*;
+use crate::{
+    ids::Tid,
+    snapshot::{self, Stall, Thread, Threads},
+    view::{self, Stalled, merge::places::oldest_place},
+};
 
 #[test]
 fn a_worker_that_serves_one_member_is_not_the_others() {
@@ -67,4 +72,101 @@ fn a_process_with_the_pid_of_a_former_worker_does_not_inherit_its_counts() {
         (view.workers[1].pid, view.workers[1].accepts),
         (21, Some(0))
     );
+}
+
+/// The threads of a worker that was looked at after 100 s, by id, state and since when it is
+/// stalled.
+fn threads(rows: &[(u32, &[u8], char, Option<u64>)]) -> Threads {
+    let thread = |&(tid, comm, state, since): &(u32, &[u8], char, Option<u64>)| {
+        let stall = since.map(|since| Stall {
+            since: Monotonic(Duration::from_secs(since)),
+            runs: Some(1),
+        });
+        let thread = Thread {
+            started: StartTicks(500),
+            comm: comm.to_vec(),
+            state,
+            stall,
+        };
+        (Tid(tid), thread)
+    };
+    Threads {
+        looked: AT,
+        by_id: rows.iter().map(thread).collect(),
+        complete: true,
+    }
+}
+
+fn place(state: char, syscall: Option<&str>, wchan: Option<&str>) -> snapshot::Place {
+    snapshot::Place {
+        state,
+        syscall: syscall.map(str::to_owned),
+        wchan: wchan.map(str::to_owned),
+    }
+}
+
+#[test]
+fn a_worker_tells_its_descriptors_and_the_thread_that_is_stalled() {
+    let mut seen = seen();
+    let places = &mut seen.proc.places;
+    places.insert((Pid(20), Tid(25)), place('D', Some("pread64"), None));
+    places.insert((Pid(21), Tid(20)), place('S', Some("poll"), None));
+    let worker = seen.proc.processes.get_mut(&Pid(20)).unwrap();
+    worker.fds = Some(12);
+    worker.fd_limit = Some(1024);
+    worker.each_thread = Some(threads(&[
+        (20, b"ruby", 'S', None),
+        (24, b"puma srv tp 001", 'D', Some(100)),
+        (25, b"a)\n R", 'D', Some(88)),
+    ]));
+    let view = merged(&seen);
+    let [first, second] = &view.workers[..] else {
+        panic!("two workers")
+    };
+    assert_eq!((first.fds, first.fd_limit), (Some(12), Some(1024)));
+    let stalled = Stalled {
+        thread: 25,
+        thread_name: "a)\\n R".to_owned(),
+        state: "D".to_owned(),
+        for_ms: 12_000,
+        syscall: Some("pread64".to_owned()),
+        wchan: None,
+    };
+    assert_eq!(first.stalled, Some(stalled));
+    assert_eq!(
+        (second.fds, second.fd_limit, &second.stalled),
+        (None, None, &None)
+    );
+}
+
+#[test]
+fn what_a_thread_is_at_is_its_own_processs() {
+    let mut seen = seen();
+    let found = place('S', Some("futex"), Some("futex_wait_queue"));
+    seen.proc.places.insert((Pid(20), Tid(25)), found);
+    let expected = view::Place {
+        state: "S".to_owned(),
+        syscall: Some("futex".to_owned()),
+        wchan: Some("futex_wait_queue".to_owned()),
+    };
+    assert_eq!(oldest_place(&seen.proc, (Pid(20), Tid(25))), Some(expected));
+    assert_eq!(oldest_place(&seen.proc, (Pid(21), Tid(25))), None);
+    assert_eq!(oldest_place(&seen.proc, (Pid(20), Tid(24))), None);
+}
+
+#[test]
+fn a_server_tells_which_workers_ended() {
+    let mut seen = seen();
+    let exits = Exits {
+        count: 3,
+        over_ms: 60_000,
+        median_life_ms: 800,
+    };
+    seen.exits = BTreeMap::from([
+        ("unicorn:10".to_owned(), exits.clone()),
+        ("unicorn:9".to_owned(), exits.clone()),
+    ]);
+    let view = merged(&seen);
+    let shown: Vec<_> = view.servers.iter().map(|it| (&*it.id, &it.exits)).collect();
+    assert_eq!(shown, [("unicorn:10", &Some(exits))]);
 }

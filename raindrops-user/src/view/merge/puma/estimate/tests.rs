@@ -41,6 +41,7 @@ fn worker(pid: u32, index: u32, busy: Option<u32>, waiting: Option<u64>) -> Work
         oldest_calling_thread: None,
     });
     Worker {
+        oldest_place: None,
         pid,
         ns_pid: None,
         started_at: None,
