@@ -160,3 +160,14 @@ fn bpf(command: libc::c_int, attributes: [u64; 4]) -> io::Result<i32> {
     }
     Ok(result as i32)
 }
+
+/// Entries of the table of connections that are not of unix connections, as the daemon's own with its
+/// clients are.
+pub fn of_tcp(connections: &Map) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    /// Of the word of events in an entry.
+    const EVENTS: usize = 16;
+    const UNIX: u8 = 16;
+    let mut entries = connections.entries()?;
+    entries.retain(|(_, entry)| entry.get(EVENTS).is_some_and(|events| events & UNIX == 0));
+    Ok(entries)
+}

@@ -279,7 +279,7 @@ fn counts(view: &View, address: &str) -> Result<[u64; 5]> {
 /// Does something of which the programs see nothing.
 fn unseen(daemon: &Daemon, action: impl FnOnce() -> Result<()>) -> Result<()> {
     let map = Map::of(daemon.pid(), "CONNECTIONS")?;
-    let entries = map.entries()?;
+    let entries = maps::of_tcp(&map)?;
     assert_eq!(entries.len(), HELD);
     for (key, _) in &entries {
         map.remove(key.clone())?;
@@ -300,9 +300,10 @@ fn is_empty(daemon: &Daemon) -> Result<()> {
 
 fn forget_connections(daemon: &Daemon) -> Result<()> {
     let map = Map::of(daemon.pid(), "CONNECTIONS")?;
-    let keys = map.keys()?;
-    assert_eq!(keys.len(), HELD);
-    keys.into_iter().try_for_each(|key| map.remove(key))
+    let entries = maps::of_tcp(&map)?;
+    assert_eq!(entries.len(), HELD);
+    let mut keys = entries.into_iter().map(|(key, _)| key);
+    keys.try_for_each(|key| map.remove(key))
 }
 
 /// Waits for the gap and the mark at the listener.
