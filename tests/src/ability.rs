@@ -59,8 +59,8 @@ pub fn allocates_in_programs() -> Result<bool> {
 pub fn idle_maps_mb() -> Result<Option<u64>> {
     let release = release()?;
     Ok(if release < (5, 11) {
-        // Room for all connections is taken at once.
-        Some(24)
+        // Room for all connections, and for what each is doing, is taken at once.
+        Some(36)
     } else if release < (6, 4) {
         None
     } else {
