@@ -177,7 +177,7 @@ pub fn unix(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
     }
     Listener::at(row)?.accepted(wait);
     let worker = Worker::current(row.slot);
-    if turn::are_followed() {
+    if turn::are_followed_on_unix() {
         let mut connection = Connection::born(0);
         connection.events = event::ACCEPTED | event::UNIX;
         connection.established_ns = wait.map_or(0, |wait| now.saturating_sub(wait.get()));
