@@ -198,7 +198,7 @@ pub fn unix(child: Sock, listener: Option<Sock>) -> Result<(), Miss> {
     {
         worker.accepted(now, wait);
     }
-    if turn::are_followed() {
+    if turn::are_followed_on_unix() {
         follow_unix(child, row, worker.unwrap_or(NO_WORKER), wait, now)?;
     }
     worker.map(drop)

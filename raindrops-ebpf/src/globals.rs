@@ -77,6 +77,8 @@ pub mod setting {
     pub const SHARDS: &str = "SHARDS";
     /// A value of [`crate::turns::mode`].
     pub const TURNS: &str = "TURNS";
+    /// 1 where reads and writes of unix sockets are seen, too.
+    pub const SEES_UNIX_TURNS: &str = "SEES_UNIX_TURNS";
 }
 
 #[cfg(target_arch = "bpf")]
@@ -91,7 +93,9 @@ mod settings {
     pub static SHARDS: Global<u32> = Global::new(1);
     #[unsafe(no_mangle)]
     pub static TURNS: Global<u32> = Global::new(0);
+    #[unsafe(no_mangle)]
+    pub static SEES_UNIX_TURNS: Global<u32> = Global::new(0);
 }
 
 #[cfg(target_arch = "bpf")]
-pub use settings::{HAS_DATA_READY, NETNS, SHARDS, TURNS};
+pub use settings::{HAS_DATA_READY, NETNS, SEES_UNIX_TURNS, SHARDS, TURNS};

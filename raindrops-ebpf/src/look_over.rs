@@ -9,6 +9,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_for_each_map_elem};
 use raindrops_ebpf::{
     connection::{Connection, Turn, event, phase, since},
+    globals::HAS_DATA_READY,
     turns::{ANY_SLOT, Gauges, LISTED, class, state},
 };
 
@@ -257,7 +258,7 @@ fn doing(sock: Sock, connection: &Connection, now: u64) -> (u64, u32) {
                 (state::WRITING, turn.writer)
             }
         }
-        _ if turn.data_ns != 0 && has_unread(sock, connection) => (state::UNREAD, 0),
+        _ if may_be_unread(turn) && has_unread(sock, connection) => (state::UNREAD, 0),
         _ => (state::IDLE, 0),
     }
 }
@@ -316,13 +317,20 @@ fn has_unsent(sock: Sock, connection: &Connection) -> bool {
     }
 }
 
+/// Whether data has come that nobody was seen to read; where the kernel does not tell of arrivals, only
+/// the socket knows.
+#[inline(always)]
+fn may_be_unread(turn: &Turn) -> bool {
+    turn.data_ns != 0 || HAS_DATA_READY.load() == 0
+}
+
 /// Whether data that came is still there. Of an MPTCP connection only what was seen to be read counts.
 #[inline(always)]
 fn has_unread(sock: Sock, connection: &Connection) -> bool {
     if connection.events & event::UNIX != 0 {
         matches!(sock.unix_queue_length(), Ok(buffers) if buffers != 0)
     } else if connection.events & event::WHOLE != 0 {
-        true
+        connection.turn.data_ns != 0
     } else {
         let fin = u32::from(connection.events & event::HALF_CLOSED != 0);
         matches!(sock.tcp_unread(), Ok(bytes) if bytes > fin)

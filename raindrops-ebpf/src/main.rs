@@ -154,6 +154,37 @@ mod entry {
         done(&ctx, turn::written(Sock::new(ctx.arg(0)), ctx.arg(1)))
     }
 
+    /// `inet_recvmsg(sock, msg, size, flags)`: reads of IPv4 sockets, before Linux 6.3.
+    #[fexit(function = "inet_recvmsg")]
+    pub fn inet_recvmsg(ctx: FExitContext) -> i32 {
+        socket_read(&ctx)
+    }
+
+    /// The same of IPv6 sockets.
+    #[fexit(function = "inet6_recvmsg")]
+    pub fn inet6_recvmsg(ctx: FExitContext) -> i32 {
+        socket_read(&ctx)
+    }
+
+    /// `inet_sendmsg(sock, msg, size)`: writes of IPv4 sockets, before Linux 6.3.
+    #[fexit(function = "inet_sendmsg")]
+    pub fn inet_sendmsg(ctx: FExitContext) -> i32 {
+        socket_written(&ctx, ctx.arg(3))
+    }
+
+    /// The same of IPv6 sockets.
+    #[fexit(function = "inet6_sendmsg")]
+    pub fn inet6_sendmsg(ctx: FExitContext) -> i32 {
+        socket_written(&ctx, ctx.arg(3))
+    }
+
+    /// `inet_sendpage(sock, page, offset, size, flags)`: what `sendfile()` and `splice()` write to
+    /// sockets of both families, before Linux 6.5.
+    #[fexit(function = "inet_sendpage")]
+    pub fn inet_sendpage(ctx: FExitContext) -> i32 {
+        socket_written(&ctx, ctx.arg(5))
+    }
+
     /// `poll(ufds, nfds, …)` and `ppoll(ufds, nfds, …)`.
     #[tracepoint(category = "syscalls", name = "sys_enter_poll")]
     pub fn poll_enter(ctx: TracePointContext) -> u32 {
@@ -261,6 +292,23 @@ mod entry {
             ctx,
             accept::taken_from_queue::<E>(Sock::new(child), Sock::new(ctx.arg(0))),
         )
+    }
+
+    /// The result of a read follows its four parameters, of which the last are the flags.
+    #[inline(always)]
+    fn socket_read(ctx: &FExitContext) -> i32 {
+        match Sock::of_socket(ctx.arg(0)) {
+            Ok(sock) => done(ctx, turn::read(sock, ctx.arg(4), ctx.arg(3))),
+            Err(_) => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn socket_written(ctx: &FExitContext, result: i32) -> i32 {
+        match Sock::of_socket(ctx.arg(0)) {
+            Ok(sock) => done(ctx, turn::written(sock, result)),
+            Err(_) => 0,
+        }
     }
 
     #[inline(always)]

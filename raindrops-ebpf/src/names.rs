@@ -48,6 +48,12 @@ pub mod program {
     /// Of turns.
     pub const DATA_READ: &str = "data_read";
     pub const DATA_WRITTEN: &str = "data_written";
+    /// Of turns, before Linux 6.3: exits of the kernel's functions of the same names.
+    pub const INET_RECVMSG: &str = "inet_recvmsg";
+    pub const INET6_RECVMSG: &str = "inet6_recvmsg";
+    pub const INET_SENDMSG: &str = "inet_sendmsg";
+    pub const INET6_SENDMSG: &str = "inet6_sendmsg";
+    pub const INET_SENDPAGE: &str = "inet_sendpage";
     pub const POLL_ENTER: &str = "poll_enter";
     pub const EPOLL_CTL_ENTER: &str = "epoll_ctl_enter";
     pub const EPOLL_WAIT_ENTER: &str = "epoll_wait_enter";

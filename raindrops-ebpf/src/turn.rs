@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user};
 use raindrops_ebpf::{
     connection::{Connection, NO_WORKER, Turn, event, phase, since},
-    globals::TURNS,
+    globals::{SEES_UNIX_TURNS, TURNS},
     listener::{AF_INET, AF_INET6, AF_UNIX},
     miss::Miss,
     turns::{Thread, mode},
@@ -42,6 +42,12 @@ const LEARNT: u64 = 4;
 #[inline(always)]
 pub fn are_followed() -> bool {
     TURNS.load() != mode::OFF
+}
+
+/// Whether turns of unix connections are followed.
+#[inline(always)]
+pub fn are_followed_on_unix() -> bool {
+    SEES_UNIX_TURNS.load() != 0
 }
 
 /// The current process and thread.

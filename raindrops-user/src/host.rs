@@ -5,7 +5,7 @@ pub mod btf;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use raindrops_ebpf::globals::OFFSETS;
+use raindrops_ebpf::{globals::OFFSETS, names::program};
 
 use crate::ids::NetnsId;
 
@@ -63,7 +63,19 @@ pub struct KernelTypes {
     pub has_unix_accept: bool,
     /// Reads and writes of sockets are told (Linux 6.3).
     pub has_turn_tracepoints: bool,
+    /// Number of parameters of the functions that read and write IP sockets, by name; absent where the
+    /// kernel does not describe one.
+    pub transfer_parameters: BTreeMap<&'static str, u32>,
 }
+
+/// The functions that read and write IP sockets, as programs on them are named.
+const TRANSFERS: [&str; 5] = [
+    program::INET_RECVMSG,
+    program::INET6_RECVMSG,
+    program::INET_SENDMSG,
+    program::INET6_SENDMSG,
+    program::INET_SENDPAGE,
+];
 
 impl KernelTypes {
     #[must_use]
@@ -78,6 +90,10 @@ impl KernelTypes {
             has_unix_accept: btf.parameters("unix_accept").is_some(),
             has_turn_tracepoints: btf.has_tracepoint("sock_recv_length")
                 && btf.has_tracepoint("sock_send_length"),
+            transfer_parameters: TRANSFERS
+                .iter()
+                .filter_map(|function| Some((*function, btf.parameters(function)?)))
+                .collect(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod netns;
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use raindrops_ebpf::{
     globals::{OFFSETS, OPTIONAL},
@@ -84,10 +84,29 @@ impl fmt::Display for Turns {
 }
 
 /// How turns are followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnsPlan {
+    pub way: TurnsWay,
     /// The system calls that tell the end of an answer are hooked, too.
     pub sees_ends: bool,
+}
+
+impl TurnsPlan {
+    /// Whether turns of unix connections are followed.
+    #[must_use]
+    pub fn sees_unix(&self) -> bool {
+        self.way == TurnsWay::Tracepoints
+    }
+}
+
+/// A way to observe reads and writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TurnsWay {
+    /// On the tracepoints that are made for it, of all kinds of sockets.
+    Tracepoints,
+    /// On the exits of the kernel's own functions for IP sockets, by the programs of their names. Unix
+    /// sockets have others.
+    Functions(Vec<&'static str>),
 }
 
 /// A way to observe `accept()`, with all the programs that it takes.
@@ -264,15 +283,52 @@ fn turns(kernel: KernelVersion, types: &KernelTypes, wanted: Turns) -> Result<Tu
             Some("start without --turns off"),
         ));
     }
-    if !types.has_turn_tracepoints || kernel < LOOPS_OVER_MAPS {
+    if kernel < LOOPS_OVER_MAPS {
         return Err(Off::new(
-            "this kernel lacks the tracepoints sock_recv_length and sock_send_length",
-            Some("Linux 6.3"),
+            "this kernel's programs cannot go over all connections",
+            Some("Linux 5.13"),
         ));
     }
+    let way = if types.has_turn_tracepoints {
+        TurnsWay::Tracepoints
+    } else {
+        TurnsWay::Functions(transfers(&types.transfer_parameters)?)
+    };
     Ok(TurnsPlan {
+        way,
         sees_ends: wanted == Turns::On,
     })
+}
+
+/// The functions through which all that is read from IP sockets and written to them goes. Where one has
+/// not the parameters that its program expects, something would be read in the place of its result, and
+/// not every kernel refuses that.
+fn transfers(parameters: &BTreeMap<&'static str, u32>) -> Result<Vec<&'static str>, Off> {
+    let unlike = |function: &str| {
+        Off::new(
+            format!(
+                "this kernel lacks the tracepoints sock_recv_length and sock_send_length, and its \
+                 {function} is not the one that would serve instead"
+            ),
+            Some("Linux 6.3"),
+        )
+    };
+    let mut functions = Vec::new();
+    for (function, expected) in [
+        (program::INET_RECVMSG, 4),
+        (program::INET6_RECVMSG, 4),
+        (program::INET_SENDMSG, 3),
+        (program::INET6_SENDMSG, 3),
+        (program::INET_SENDPAGE, 5),
+    ] {
+        match parameters.get(function) {
+            Some(found) if *found == expected => functions.push(function),
+            // Since Linux 6.5 pages go the way of other data.
+            None if function == program::INET_SENDPAGE => {}
+            _ => return Err(unlike(function)),
+        }
+    }
+    Ok(functions)
 }
 
 fn state_again(kernel: KernelVersion) -> Vec<StateHook> {
@@ -315,6 +371,7 @@ mod tests {
                 inet_csk_accept_parameters: Some(if version >= (6, 10) { 2 } else { 4 }),
                 has_unix_accept: true,
                 has_turn_tracepoints: recent,
+                transfer_parameters: transfer_parameters(),
             }),
             capabilities: Capabilities {
                 bpf: true,
@@ -324,6 +381,16 @@ mod tests {
             netns: None,
             in_initial_pid_namespace: Some(true),
         }
+    }
+
+    fn transfer_parameters() -> BTreeMap<&'static str, u32> {
+        BTreeMap::from([
+            ("inet_recvmsg", 4),
+            ("inet6_recvmsg", 4),
+            ("inet_sendmsg", 3),
+            ("inet6_sendmsg", 3),
+            ("inet_sendpage", 5),
+        ])
     }
 
     #[test]
@@ -379,14 +446,25 @@ mod tests {
                     } else {
                         "reconcile"
                     },
-                    turns: if version < (6, 3) {
-                        Err(Off::new(
-                            "this kernel lacks the tracepoints sock_recv_length and \
-                             sock_send_length",
-                            Some("Linux 6.3"),
-                        ))
-                    } else {
-                        Ok(TurnsPlan { sees_ends: true })
+                    turns: match version {
+                        (5, 10) => Err(Off::new(
+                            "this kernel's programs cannot go over all connections",
+                            Some("Linux 5.13"),
+                        )),
+                        (6, 1) => Ok(TurnsPlan {
+                            way: TurnsWay::Functions(vec![
+                                "inet_recvmsg",
+                                "inet6_recvmsg",
+                                "inet_sendmsg",
+                                "inet6_sendmsg",
+                                "inet_sendpage",
+                            ]),
+                            sees_ends: true,
+                        }),
+                        _ => Ok(TurnsPlan {
+                            way: TurnsWay::Tracepoints,
+                            sees_ends: true,
+                        }),
                     },
                     accept,
                     raise_memlock: is_old,
@@ -418,7 +496,13 @@ mod tests {
     fn turns_can_be_chosen() {
         let turns =
             |wanted| bpf(&facts((6, 18)), true, AcceptHook::Auto, wanted).map(|it| it.turns);
-        let on = |sees_ends| Ok(Ok(TurnsPlan { sees_ends }));
+        let way = TurnsWay::Tracepoints;
+        let on = |sees_ends| {
+            Ok(Ok(TurnsPlan {
+                way: way.clone(),
+                sees_ends,
+            }))
+        };
         assert_eq!(turns(Turns::On), on(true));
         assert_eq!(turns(Turns::Light), on(false));
         let off = turns(Turns::Off).unwrap().unwrap_err();
@@ -429,6 +513,39 @@ mod tests {
         {
             assert_eq!(text.parse(), Ok(wanted));
             assert_eq!(wanted.to_string(), *text);
+        }
+    }
+
+    #[test]
+    fn turns_are_off_where_a_function_is_not_as_expected() {
+        let turns = |change: fn(&mut BTreeMap<&'static str, u32>)| {
+            let mut parameters = transfer_parameters();
+            change(&mut parameters);
+            transfers(&parameters).map_err(|off| off.reason)
+        };
+        let without_pages = turns(|parameters| {
+            parameters.remove("inet_sendpage");
+        });
+        assert_eq!(without_pages.map(|functions| functions.len()), Ok(4));
+        for (function, change) in [
+            (
+                "inet6_recvmsg",
+                (|parameters| {
+                    parameters.remove("inet6_recvmsg");
+                }) as fn(&mut BTreeMap<_, _>),
+            ),
+            ("inet_recvmsg", |parameters| {
+                parameters.insert("inet_recvmsg", 5);
+            }),
+            ("inet_sendpage", |parameters| {
+                parameters.insert("inet_sendpage", 6);
+            }),
+        ] {
+            let reason = turns(change).unwrap_err();
+            assert!(
+                reason.contains(&format!("its {function} is not")),
+                "{reason}"
+            );
         }
     }
 

@@ -345,8 +345,12 @@ pub struct TurnsSnapshot {
     pub is_whole: bool,
     /// What tells the end of an answer is seen; otherwise only the next read or the close ends it.
     pub ends_seen: bool,
+    /// When data comes is seen: how long it waits for its read is known.
+    pub waits_known: bool,
     pub listeners: BTreeMap<ListenerKey, ListenerTurnCounts>,
     pub workers: BTreeMap<WorkerKey, WorkerTurnCounts>,
+    /// Workers that also serve listeners whose turns are not followed.
+    pub seen_in_part: BTreeSet<(Pid, StartTicks)>,
     /// Living threads that have read or answered.
     pub threads: BTreeMap<Pid, Vec<turns::Thread>>,
 }

@@ -306,8 +306,10 @@ pub struct Turns {
     pub unanswered: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// From the later of data and accept to the first read.
-    pub read_wait: Durations,
+    /// From the later of data and accept to the first read; absent where the kernel does not tell when
+    /// data comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_wait: Option<Durations>,
     /// From the first read to the first write.
     pub answer: Durations,
     /// From the first write to the last.

@@ -78,6 +78,23 @@ pub fn has_fetching_atomics() -> Result<bool> {
     Ok(release()? >= (5, 12))
 }
 
+/// How reads and writes are followed; `None` where turns cannot be.
+pub fn turns() -> Result<Option<&'static str>> {
+    let release = release()?;
+    Ok(if release < (5, 13) {
+        None
+    } else if release < (6, 3) {
+        Some("fexit")
+    } else {
+        Some("raw_tp")
+    })
+}
+
+/// Whether turns of unix connections are followed.
+pub fn sees_unix_turns() -> Result<bool> {
+    Ok(release()? >= (6, 3))
+}
+
 /// States what was found here, for the tables of docs/kernels.md.
 pub fn state(fact: &str, value: &str) -> Result<()> {
     let Some(path) = env::var_os("RAINDROPS_FACTS") else {

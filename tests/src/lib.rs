@@ -16,6 +16,7 @@ pub mod maps;
 pub mod netlink;
 pub mod netns;
 pub mod processes;
+pub mod puppet;
 pub mod row;
 pub mod same_address;
 pub mod servers;

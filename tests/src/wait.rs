@@ -17,9 +17,15 @@ fn factor() -> u32 {
     factor.ok().and_then(|it| it.parse().ok()).unwrap_or(1)
 }
 
+/// How long an event may take on this machine.
+#[must_use]
+pub fn ceiling() -> Duration {
+    CEILING * factor()
+}
+
 /// Polls until `event` gives a value.
 pub fn until<T>(what: &str, mut event: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let ceiling = CEILING * factor();
+    let ceiling = ceiling();
     let deadline = Instant::now() + ceiling;
     loop {
         if let Some(value) = event()? {

@@ -70,7 +70,7 @@ pub struct Arguments {
     /// `kvm` is faster where it works, which only a try can tell
     #[arg(long, default_value = "tcg", value_parser = ["tcg", "kvm"])]
     accelerator: String,
-    /// Only tests whose name contains this
+    /// Only tests whose name, with that of their suite (`kernel::programs_load`), contains this
     filter: Option<String>,
 }
 

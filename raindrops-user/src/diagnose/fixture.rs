@@ -139,7 +139,7 @@ fn listener(server: &str, pids: &[u32]) -> Listener {
             unanswered: 0,
             bytes_in: 1,
             bytes_out: 1,
-            read_wait: durations(100_000, 100),
+            read_wait: Some(durations(100_000, 100)),
             answer: durations(100_000, 20_000),
             write: durations(100_000, 200),
             oldest_us: None,

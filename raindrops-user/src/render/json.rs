@@ -69,7 +69,7 @@ fn hide(connections: Option<&mut Connections>, turns: Option<&mut Turns>) {
             write,
             ..
         } = turns;
-        for durations in [read_wait, answer, write] {
+        for durations in read_wait.iter_mut().chain([answer, write]) {
             durations.buckets = None;
         }
     }

@@ -102,8 +102,8 @@ pub struct Hooks {
     pub accept: &'static str,
     /// How a connection is told its listener: `sk_data_ready` or `address`.
     pub listener: &'static str,
-    /// How turns are followed: `raw_tp`, or `raw_tp+syscalls` where the end of answers is seen; or why
-    /// they are not.
+    /// How turns are followed: `raw_tp` or `fexit`, with `+syscalls` where the end of answers is seen; or
+    /// why they are not.
     pub turns: Result<&'static str, Off>,
     /// What did not load although it should have, or better ways to observe accepts, and why.
     pub refused: Vec<String>,

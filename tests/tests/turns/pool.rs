@@ -51,7 +51,10 @@ fn one_thread_for_three_clients() -> Result<()> {
         let answer = turns.answer.p50_us.context("no median")?;
         assert!(TWENTY_MS.contains(&answer), "{:?}", turns.answer);
         let wait = lookup::connections(row)?.wait.as_ref();
-        let queued = [wait.and_then(|wait| wait.p50_us), turns.read_wait.p50_us];
+        let queued = [
+            wait.and_then(|wait| wait.p50_us),
+            turns.read_wait.as_ref().and_then(|it| it.p50_us),
+        ];
         assert!(
             queued.into_iter().flatten().any(|wait| wait >= QUEUED_US),
             "waits {queued:?}"

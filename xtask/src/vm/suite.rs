@@ -89,7 +89,8 @@ pub fn build(filter: Option<&str>) -> Result<Built> {
         match message["target"]["kind"][0].as_str() {
             Some("bin") if !is_test => built.helpers.push(program),
             Some("test") if !NOT_OF_A_KERNEL.contains(&name) => {
-                let tests = list(&program, filter)?;
+                let mut tests = list(&program)?;
+                tests.retain(|test| format!("{name}::{test}").contains(filter.unwrap_or_default()));
                 built.suites.push(Suite {
                     name: name.to_owned(),
                     program,
@@ -107,9 +108,9 @@ pub fn build(filter: Option<&str>) -> Result<Built> {
     Ok(built)
 }
 
-fn list(program: &PathBuf, filter: Option<&str>) -> Result<Vec<String>> {
+fn list(program: &PathBuf) -> Result<Vec<String>> {
     let mut command = Command::new(program);
-    let text = process::output(command.args(["--list", "--format", "terse"]).args(filter))?;
+    let text = process::output(command.args(["--list", "--format", "terse"]))?;
     let tests = text.lines().filter_map(|line| line.strip_suffix(": test"));
     Ok(tests.map(str::to_owned).collect())
 }

@@ -11,13 +11,7 @@ use aya::{
     maps::{Map, Queue},
     programs::{FExit, Program, RawTracePoint, TracePoint},
 };
-use raindrops_ebpf::{
-    globals::setting,
-    miss,
-    names::{map, program},
-    overlooked::LOOKS,
-    turns::mode,
-};
+use raindrops_ebpf::{globals::setting, miss, names::map, overlooked::LOOKS, turns::mode};
 
 use super::{
     Bpf, BpfError, Hooks,
@@ -32,7 +26,7 @@ use crate::{
     causes::with_causes,
     host::KernelTypes,
     ids::NetnsId,
-    plan::{AcceptWay, BpfPlan, Off, StateHook, TurnsPlan},
+    plan::{AcceptWay, BpfPlan, StateHook, TurnsPlan},
 };
 
 const STATE_TRACEPOINT: &str = "inet_sock_set_state";
@@ -84,11 +78,15 @@ impl Bpf {
             (setting::SHARDS, host.shards()),
             (
                 setting::TURNS,
-                match plan.turns {
-                    Ok(TurnsPlan { sees_ends: true }) => mode::ON,
-                    Ok(TurnsPlan { sees_ends: false }) => mode::LIGHT,
+                match &plan.turns {
+                    Ok(turns) if turns.sees_ends => mode::ON,
+                    Ok(_) => mode::LIGHT,
                     Err(_) => mode::OFF,
                 },
+            ),
+            (
+                setting::SEES_UNIX_TURNS,
+                u32::from(plan.turns.as_ref().is_ok_and(TurnsPlan::sees_unix)),
             ),
         ];
         for (global, value) in &settings {
@@ -177,8 +175,11 @@ impl Bpf {
             fixed_memory,
             empty_table: connections.filter(|_| grows),
             reconciler: None,
-            turns: match plan.turns {
-                Ok(_) => Some(Turns::load(&mut ebpf, &host)?),
+            turns: match &plan.turns {
+                Ok(turns) => {
+                    let sees_data = plan.data_ready.is_some();
+                    Some(Turns::load(&mut ebpf, &host, turns, sees_data)?)
+                }
                 Err(_) => None,
             },
             cached: std::iter::repeat_with(|| None)
@@ -208,60 +209,7 @@ impl Bpf {
             Err(error) => self.hooks.refused.push(format!("reconcile: {error}")),
         }
         if let Ok(turns) = &plan.turns {
-            self.attach_turns(*turns);
-        }
-        Ok(())
-    }
-
-    /// Without turns the rest is as good as with them, so that they are only missed.
-    fn attach_turns(&mut self, plan: TurnsPlan) {
-        if let Err(error) = self.attach_reads_and_writes() {
-            log::error!("continuing without turns: {}", with_causes(&error));
-            self.turns = None;
-            self.hooks.turns = Err(Off {
-                reason: chain(&error),
-                grant: None,
-            });
-            return;
-        }
-        self.hooks.turns = Ok("raw_tp");
-        if !plan.sees_ends {
-            return;
-        }
-        match self.attach_ends() {
-            Ok(()) => {
-                self.hooks.turns = Ok("raw_tp+syscalls");
-                if let Some(turns) = &mut self.turns {
-                    turns.ends_seen = true;
-                }
-            }
-            Err(error) => self.hooks.refused.push(format!("turns: {error}")),
-        }
-    }
-
-    fn attach_reads_and_writes(&mut self) -> Result<(), BpfError> {
-        Turns::load_look(&mut self.ebpf, program::COUNT_TURNS)?;
-        if let Err(error) = Turns::load_look(&mut self.ebpf, program::LIST_CONNECTIONS) {
-            self.hooks.refused.push(format!("connections: {error}"));
-        }
-        raw_tracepoint(&mut self.ebpf, program::DATA_WRITTEN, "sock_send_length")?;
-        raw_tracepoint(&mut self.ebpf, program::DATA_READ, "sock_recv_length")
-    }
-
-    fn attach_ends(&mut self) -> Result<(), BpfError> {
-        let polls = ["sys_enter_poll", "sys_enter_ppoll"];
-        let waits = [
-            "sys_enter_epoll_wait",
-            "sys_enter_epoll_pwait",
-            "sys_enter_epoll_pwait2",
-        ];
-        for (program, entries) in [
-            (program::EPOLL_WAIT_ENTER, &waits[..]),
-            (program::EPOLL_CTL_ENTER, &["sys_enter_epoll_ctl"]),
-            (program::POLL_ENTER, &polls),
-        ] {
-            let places: Vec<_> = entries.iter().map(|entry| ("syscalls", *entry)).collect();
-            tracepoints(&mut self.ebpf, program, &places)?;
+            self.attach_turns(turns);
         }
         Ok(())
     }
@@ -299,7 +247,12 @@ impl Bpf {
     fn attach_accept(&mut self, ways: &[AcceptWay]) -> Result<(), BpfError> {
         for way in ways {
             let (name, attached) = match *way {
-                AcceptWay::Fexit { tcp, unix } => ("fexit", fexit(&mut self.ebpf, tcp, unix)),
+                AcceptWay::Fexit { tcp, unix } => {
+                    let unix = unix.map(|program| (program, "unix_accept"));
+                    let functions = [Some((tcp, "inet_csk_accept")), unix];
+                    let functions: Vec<_> = functions.into_iter().flatten().collect();
+                    ("fexit", fexits(&mut self.ebpf, &functions))
+                }
                 AcceptWay::Syscall { program } => {
                     ("syscall", syscall_exits(&mut self.ebpf, program))
                 }
@@ -365,7 +318,7 @@ pub(super) fn refused<E: std::error::Error>(program: &'static str) -> impl FnOnc
 }
 
 /// An error with its causes; of the verifier's log, which can be megabytes, only the end.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     const LAST: usize = 300;
     let text = with_causes(error).trim_end().replace('\n', " ");
     match text.char_indices().rev().nth(LAST) {
@@ -374,22 +327,32 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-fn raw_tracepoint(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<(), BpfError> {
+pub(super) fn raw_tracepoint(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    tracepoint: &str,
+) -> Result<(), BpfError> {
     let program: &mut RawTracePoint = load_program(ebpf, name)?;
     program.load().map_err(refused(name))?;
     program.attach(tracepoint).map_err(refused(name))?;
     Ok(())
 }
 
-fn fexit(ebpf: &mut Ebpf, tcp: &'static str, unix: Option<&'static str>) -> Result<(), BpfError> {
-    let btf = Btf::from_sys_fs().map_err(refused(tcp))?;
-    let functions = [(Some(tcp), "inet_csk_accept"), (unix, program::UNIX_ACCEPT)];
-    for (program, function) in functions {
-        let Some(name) = program else { continue };
+/// Attaches to the exits of functions, by program and function: all of them, or none where the kernel
+/// does not take one of the programs.
+pub(super) fn fexits(
+    ebpf: &mut Ebpf,
+    functions: &[(&'static str, &'static str)],
+) -> Result<(), BpfError> {
+    let Some((first, _)) = functions.first() else {
+        return Ok(());
+    };
+    let btf = Btf::from_sys_fs().map_err(refused(first))?;
+    for (name, function) in functions {
         let program: &mut FExit = load_program(ebpf, name)?;
         program.load(function, &btf).map_err(refused(name))?;
     }
-    for name in [Some(tcp), unix].into_iter().flatten() {
+    for (name, _) in functions {
         let program: &mut FExit = load_program(ebpf, name)?;
         program.attach().map_err(refused(name))?;
     }
@@ -404,7 +367,7 @@ fn syscall_exits(ebpf: &mut Ebpf, name: &'static str) -> Result<(), BpfError> {
     tracepoints(ebpf, name, &exits)
 }
 
-fn tracepoints(
+pub(super) fn tracepoints(
     ebpf: &mut Ebpf,
     name: &'static str,
     places: &[(&str, &str)],

@@ -4,6 +4,8 @@
 //! Apart from the other counters because gauges are not kept up by events, but counted anew by a
 //! program that this code runs, within a bound on its time.
 
+mod hooks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem::offset_of,
@@ -18,6 +20,7 @@ use aya::{
 };
 use raindrops_ebpf::{
     counters::{ListenerCounters, WorkerRow},
+    listener::AF_UNIX,
     names::{map, program},
     turns::{self as abi, LISTED, ListedConnection, ListenerTurns, LookOver, WorkerTurns},
 };
@@ -35,7 +38,7 @@ use super::{
 use crate::{
     causes::with_causes,
     ids::{Monotonic, Pid, StartTicks},
-    plan::Off,
+    plan::{Off, TurnsPlan},
     snapshot::{ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts},
     turns::{Found, Oldest, Thread, class},
     view::Class,
@@ -72,7 +75,11 @@ pub(super) struct Turns {
     pub(super) keys: BTreeMap<u32, ListenerKey>,
     threads: HashMap<MapData, u32, Wire<abi::Thread>>,
     /// The system calls that tell the end of an answer are hooked.
-    pub(super) ends_seen: bool,
+    ends_seen: bool,
+    /// The kernel tells when data comes.
+    sees_data: bool,
+    /// Unix connections are followed, too.
+    sees_unix: bool,
     look: u64,
     looked: Option<Look>,
     /// Sum of what has changed when it was last seen to, and when that was.
@@ -94,7 +101,12 @@ struct Look {
 }
 
 impl Turns {
-    pub(super) fn load(ebpf: &mut Ebpf, host: &Host) -> Result<Self, BpfError> {
+    pub(super) fn load(
+        ebpf: &mut Ebpf,
+        host: &Host,
+        plan: &TurnsPlan,
+        sees_data: bool,
+    ) -> Result<Self, BpfError> {
         let counters = host.listener_counters();
         Ok(Self {
             listeners: shared(ebpf, map::LISTENER_TURNS, counters)?,
@@ -106,6 +118,8 @@ impl Turns {
             keys: BTreeMap::new(),
             threads: take(ebpf, map::THREADS)?,
             ends_seen: false,
+            sees_data,
+            sees_unix: plan.sees_unix(),
             look: 0,
             looked: None,
             changes: 0,
@@ -381,7 +395,13 @@ impl Bpf {
         turns.keys.clone_from(keys);
         let look = turns.looked?;
         let mut listeners: BTreeMap<ListenerKey, ListenerTurnCounts> = BTreeMap::new();
+        let (rows, sees_unix) = (&self.rows, turns.sees_unix);
+        let is_followed =
+            |slot: u32| sees_unix || rows.read(slot as usize).address.family != AF_UNIX;
         for (slot, key) in keys {
+            if !is_followed(*slot) {
+                continue;
+            }
             let sums = turns.sums(*slot as usize, self.shards);
             let gauges = turns.listener_gauges.read(*slot as usize);
             let here = listeners.entry(*key).or_insert(ListenerTurnCounts::NONE);
@@ -398,6 +418,7 @@ impl Bpf {
         let nanos_per_tick = 1_000_000_000 / self.ticks_per_second.max(1);
         let mut workers: BTreeMap<WorkerKey, WorkerTurnCounts> = BTreeMap::new();
         let mut pids = BTreeSet::new();
+        let mut seen_in_part = BTreeSet::new();
         for index in 0..self.worker_rows.len() {
             let in_use = offset_of!(WorkerRow, in_use);
             if self.worker_rows.load(index, in_use) != 1 {
@@ -407,12 +428,16 @@ impl Bpf {
             let Some(listener) = keys.get(&row.slot) else {
                 continue;
             };
-            pids.insert(row.pid);
             let key = WorkerKey {
                 pid: Pid(row.pid),
                 started: StartTicks(row.started_ns / nanos_per_tick),
                 listener: *listener,
             };
+            if !is_followed(row.slot) {
+                seen_in_part.insert((key.pid, key.started));
+                continue;
+            }
+            pids.insert(row.pid);
             let counted = turns.workers.read(index);
             let found = Turns::found(&turns.worker_gauges.read(index), turns.look);
             let here = workers.entry(key).or_insert(WorkerTurnCounts::NONE);
@@ -433,8 +458,10 @@ impl Bpf {
             looked: look.at,
             is_whole: look.is_whole,
             ends_seen: turns.ends_seen,
+            waits_known: turns.sees_data,
             listeners,
             workers,
+            seen_in_part,
             threads: threads.collect(),
         })
     }

@@ -32,7 +32,7 @@ impl Processes {
         for (key, counts) in turns_of(inputs).into_iter().flat_map(|it| &it.workers) {
             let process = processes
                 .entry((key.pid, key.started))
-                .or_insert_with(|| Process::new(inputs, key.pid));
+                .or_insert_with(|| Process::new(inputs, key.pid, key.started));
             process.whole = process.whole.plus(counts.found);
         }
         Self(processes)
@@ -40,12 +40,18 @@ impl Processes {
 }
 
 impl Process {
-    fn new(inputs: &Inputs<'_>, pid: Pid) -> Self {
+    fn new(inputs: &Inputs<'_>, pid: Pid, started: StartTicks) -> Self {
         let none: &[Thread] = &[];
-        let threads = turns_of(inputs).and_then(|turns| turns.threads.get(&pid));
+        let turns = turns_of(inputs);
+        let threads = turns.and_then(|turns| turns.threads.get(&pid));
         let threads = threads.map_or(none, Vec::as_slice);
         let process = inputs.proc.and_then(|proc| proc.processes.get(&pid));
-        let class = class(threads, process.and_then(|process| process.threads));
+        let is_seen_in_part = turns.is_some_and(|it| it.seen_in_part.contains(&(pid, started)));
+        let class = match class(threads, process.and_then(|process| process.threads)) {
+            // How many of the threads that answer are free is not known.
+            Class::Handoff if is_seen_in_part => Class::Learning,
+            class => class,
+        };
         let handlers = match process {
             Some(process) if class == Class::Handoff => {
                 let living = process.each_thread.iter().filter(|it| it.complete);
@@ -128,7 +134,9 @@ pub(super) fn of_listeners(
         unanswered: total(|counts| counts.unanswered),
         bytes_in: total(|counts| counts.bytes_in),
         bytes_out: total(|counts| counts.bytes_out),
-        read_wait: histogram(|counts| &counts.read_wait),
+        read_wait: all
+            .waits_known
+            .then(|| histogram(|counts| &counts.read_wait)),
         answer: histogram(|counts| &counts.answer),
         write: histogram(|counts| &counts.write),
         waiting_since: None,
@@ -171,7 +179,7 @@ pub(super) struct OfWorker {
     pub turns: WorkerTurns,
 }
 
-/// Of one worker on all its listeners; `None` where turns are not followed.
+/// Of one worker on all its listeners; `None` where turns of one of them are not followed.
 pub(super) fn of_worker(
     inputs: &Inputs<'_>,
     processes: &Processes,
@@ -179,11 +187,14 @@ pub(super) fn of_worker(
     started: StartTicks,
 ) -> Option<OfWorker> {
     let all = turns_of(inputs)?;
+    if all.seen_in_part.contains(&(pid, started)) {
+        return None;
+    }
     let idle;
     let process = match processes.0.get(&(pid, started)) {
         Some(process) => process,
         None => {
-            idle = Process::new(inputs, pid);
+            idle = Process::new(inputs, pid, started);
             &idle
         }
     };
