@@ -38,7 +38,7 @@ fn way() -> Result<()> {
                 (Some(way), "on") => format!("{way}+syscalls"),
                 (Some(way), _) => way.to_owned(),
             };
-            assert_eq!(*told, expected);
+            assert!(told.starts_with(&expected), "{told}");
             let end = lookup::listener(&view, &listening.address)?
                 .turns
                 .as_ref()
