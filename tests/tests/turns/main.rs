@@ -4,3 +4,4 @@ mod agreement;
 mod counts;
 mod pool;
 mod quiet;
+mod tls;
