@@ -7,7 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{ids::Monotonic, view::Class};
+use crate::{
+    ids::Monotonic,
+    view::{Class, WriteEnd},
+};
 
 /// A thread that has read so many turns and answered none reads for others. A thread that answers
 /// what it reads has read one or two before its first answer.
@@ -89,40 +92,40 @@ impl Found {
     }
 }
 
-/// The gauges of the view. `waiting` and `calling` are `None` while it is not known which threads
-/// answer.
+/// The gauges of the view; `None` is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauges {
     pub waiting: Option<u64>,
-    pub reading: u64,
+    pub reading: Option<u64>,
     pub calling: Option<u64>,
     pub writing: u64,
     pub blocked: u64,
-    pub idle: u64,
+    pub idle: Option<u64>,
 }
 
 impl Gauges {
     /// Unknown as soon as one part is.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| Some(a? + b?);
         Self {
-            waiting: self.waiting.zip(other.waiting).map(|(a, b)| a + b),
-            reading: self.reading + other.reading,
-            calling: self.calling.zip(other.calling).map(|(a, b)| a + b),
+            waiting: sum(self.waiting, other.waiting),
+            reading: sum(self.reading, other.reading),
+            calling: sum(self.calling, other.calling),
             writing: self.writing + other.writing,
             blocked: self.blocked + other.blocked,
-            idle: self.idle + other.idle,
+            idle: sum(self.idle, other.idle),
         }
     }
 
     /// None of anything.
     pub const NONE: Self = Self {
         waiting: Some(0),
-        reading: 0,
+        reading: Some(0),
         calling: Some(0),
         writing: 0,
         blocked: 0,
-        idle: 0,
+        idle: Some(0),
     };
 }
 
@@ -200,25 +203,29 @@ fn free_for_calls(handlers: u32, found: &Found) -> u64 {
 }
 
 /// The gauges of one process, over all its listeners.
+///
+/// Where the end of an answer is not seen, the end of a request is not either. What was found as
+/// writing may then be idle, so it tells nothing of which threads of a pool are free.
 #[must_use]
-pub fn gauges(class: Class, handlers: u32, found: &Found) -> Gauges {
+pub fn gauges(class: Class, handlers: u32, found: &Found, write_end: WriteEnd) -> Gauges {
+    let sees_ends = write_end == WriteEnd::Seen;
     let writing = match class {
         Class::Handoff => found.writing.min(u64::from(handlers)),
         Class::Direct | Class::Loop | Class::Learning => found.writing,
     };
     let calling = match class {
         Class::Direct | Class::Loop => Some(found.calling),
-        Class::Handoff => Some(found.calling.min(free_for_calls(handlers, found))),
-        Class::Learning => (found.calling == 0).then_some(0),
+        Class::Handoff if sees_ends => Some(found.calling.min(free_for_calls(handlers, found))),
+        Class::Handoff | Class::Learning => (found.calling == 0).then_some(0),
     };
     let busy = found.unread + found.reading + found.calling + writing;
     Gauges {
         waiting: calling.map(|calling| found.unread + (found.calling - calling)),
-        reading: found.reading,
+        reading: sees_ends.then_some(found.reading),
         calling,
         writing,
         blocked: found.blocked.min(writing),
-        idle: found.connections.saturating_sub(busy),
+        idle: (sees_ends || writing == 0).then(|| found.connections.saturating_sub(busy)),
     }
 }
 
@@ -226,22 +233,26 @@ pub fn gauges(class: Class, handlers: u32, found: &Found) -> Gauges {
 /// the turns that were read for a pool are being worked on is not known, so where there are such of
 /// several listeners, and more than the pool can work on, the part is not known either.
 #[must_use]
-pub fn part(class: Class, handlers: u32, part: &Found, whole: &Found) -> Gauges {
+pub fn part(
+    class: Class,
+    handlers: u32,
+    part: &Found,
+    whole: &Found,
+    write_end: WriteEnd,
+) -> Gauges {
+    if class != Class::Handoff || write_end == WriteEnd::NextRead {
+        return gauges(class, handlers, part, write_end);
+    }
     let is_only_one = part.calling == whole.calling;
     let all_called = whole.calling <= free_for_calls(handlers, whole);
-    if class != Class::Handoff || part.calling == 0 || all_called {
-        let as_direct = if class == Class::Handoff {
-            Class::Direct
-        } else {
-            class
-        };
-        return gauges(as_direct, handlers, part);
+    if part.calling == 0 || all_called {
+        return gauges(Class::Direct, handlers, part, write_end);
     }
     let parked_elsewhere = Found {
         parked: whole.parked + (whole.writing - part.writing),
         ..*part
     };
-    let known = gauges(class, handlers, &parked_elsewhere);
+    let known = gauges(class, handlers, &parked_elsewhere, write_end);
     if is_only_one {
         known
     } else {

@@ -22,5 +22,6 @@ pub mod same_address;
 pub mod servers;
 pub mod skip;
 pub mod sockets;
+pub mod tls;
 pub mod turns;
 pub mod wait;

@@ -1,7 +1,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part, pool};
-use crate::{ids::Monotonic, view::Class};
+use crate::{
+    ids::Monotonic,
+    view::{
+        Class,
+        WriteEnd::{NextRead, Seen},
+    },
+};
 
 fn thread(reads: u32, answers: u32, handed: u32) -> Thread {
     Thread {
@@ -114,18 +120,18 @@ fn a_pool_works_on_as_many_turns_as_it_has_threads() {
         calling: Some(3),
         ..Gauges::NONE
     };
-    assert_eq!(gauges(Class::Handoff, 3, &POOL), expected);
+    assert_eq!(gauges(Class::Handoff, 3, &POOL, Seen), expected);
     assert_eq!(busy_threads(Class::Handoff, 3, &expected), Some(3));
 
-    let direct = gauges(Class::Direct, 3, &POOL);
+    let direct = gauges(Class::Direct, 3, &POOL, Seen);
     assert_eq!((direct.waiting, direct.calling), (Some(0), Some(8)));
     assert_eq!(busy_threads(Class::Loop, 1, &direct), None);
 
-    let learning = gauges(Class::Learning, 0, &POOL);
+    let learning = gauges(Class::Learning, 0, &POOL, Seen);
     assert_eq!((learning.waiting, learning.calling), (None, None));
-    assert_eq!((learning.idle, learning.writing), (0, 0));
+    assert_eq!((learning.idle, learning.writing), (Some(0), 0));
     assert_eq!(busy_threads(Class::Learning, 0, &learning), None);
-    assert_eq!(gauges(Class::Learning, 0, &Found::NONE), Gauges::NONE);
+    assert_eq!(gauges(Class::Learning, 0, &Found::NONE, Seen), Gauges::NONE);
 }
 
 #[test]
@@ -142,15 +148,69 @@ fn threads_that_write_or_wait_for_their_client_are_not_free() {
     };
     let expected = Gauges {
         waiting: Some(3),
-        reading: 2,
+        reading: Some(2),
         calling: Some(1),
         writing: 1,
         blocked: 1,
-        idle: 5,
+        idle: Some(5),
     };
-    assert_eq!(gauges(Class::Handoff, 3, &found), expected);
+    assert_eq!(gauges(Class::Handoff, 3, &found, Seen), expected);
     let states = 3 + 2 + 1 + 1 + 5;
     assert_eq!(found.connections, states);
+}
+
+#[test]
+fn without_ends_is_absent_what_they_tell() {
+    let quiet = Found {
+        connections: 6,
+        unread: 2,
+        ..Found::NONE
+    };
+    let answered = Found {
+        writing: 4,
+        ..quiet
+    };
+    let called = Found {
+        calling: 1,
+        ..answered
+    };
+    let gauges_of = |waiting, calling, writing, idle| Gauges {
+        waiting,
+        reading: None,
+        calling,
+        writing,
+        blocked: 0,
+        idle,
+    };
+    for (class, found, expected) in [
+        (
+            Class::Direct,
+            quiet,
+            gauges_of(Some(2), Some(0), 0, Some(4)),
+        ),
+        (Class::Direct, called, gauges_of(Some(2), Some(1), 4, None)),
+        (
+            Class::Handoff,
+            quiet,
+            gauges_of(Some(2), Some(0), 0, Some(4)),
+        ),
+        (
+            Class::Handoff,
+            answered,
+            gauges_of(Some(2), Some(0), 3, None),
+        ),
+        (Class::Handoff, called, gauges_of(None, None, 3, None)),
+        (Class::Learning, called, gauges_of(None, None, 4, None)),
+    ] {
+        assert_eq!(gauges(class, 3, &found, NextRead), expected, "{class:?}");
+        let of_listener = part(class, 3, &found, &found, NextRead);
+        assert_eq!(of_listener, expected, "{class:?}");
+    }
+    // Of a listener without turns all is known, whatever the others do.
+    let quiet_part = part(Class::Handoff, 3, &quiet, &quiet.plus(called), NextRead);
+    assert_eq!(quiet_part, gauges_of(Some(2), Some(0), 0, Some(4)));
+    let sum = gauges_of(Some(1), Some(0), 0, Some(4)).plus(gauges_of(Some(1), Some(0), 3, None));
+    assert_eq!(sum, gauges_of(Some(2), Some(0), 3, None));
 }
 
 #[test]
@@ -164,7 +224,7 @@ fn a_listener_has_its_part_of_a_pool_only_where_that_is_certain() {
         connections: 4,
         ..Found::NONE
     };
-    let calling = |of: &Found, whole: &Found| part(Class::Handoff, 3, of, whole).calling;
+    let calling = |of: &Found, whole: &Found| part(Class::Handoff, 3, of, whole, Seen).calling;
     // The only listener with turns.
     assert_eq!(calling(&POOL, &POOL.plus(idle)), Some(3));
     assert_eq!(calling(&idle, &POOL.plus(idle)), Some(0));
@@ -173,7 +233,10 @@ fn a_listener_has_its_part_of_a_pool_only_where_that_is_certain() {
     assert_eq!(calling(&few, &few.plus(one)), Some(2));
     // More, of two listeners.
     assert_eq!(calling(&few, &POOL.plus(few)), None);
-    assert_eq!(part(Class::Loop, 1, &few, &POOL.plus(few)).calling, Some(2));
+    assert_eq!(
+        part(Class::Loop, 1, &few, &POOL.plus(few), Seen).calling,
+        Some(2)
+    );
     // A thread that writes to another listener's client is not free.
     let writing = Found {
         connections: 1,

@@ -1,8 +1,9 @@
 //! nginx: two workers with a SO_REUSEPORT listener each, and a shared unix listener.
 
-use std::fs;
+use std::{fs, net::SocketAddr, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
 
 use super::{Recipe, Server, fixtures, local, run_dir};
 use crate::client::{Address, Client};
@@ -13,12 +14,39 @@ pub const ADDRESS: &str = "127.0.0.1:18480";
 pub const BACKLOG: u32 = 511;
 
 pub fn start() -> Result<Server> {
+    start_from("nginx.conf.in", run_dir()?, vec![local(18480)])
+}
+
+/// Listeners that speak one version of TLS each. The unix listener speaks none.
+pub const TLS_1_2: &str = "127.0.0.1:18482";
+pub const TLS_1_3: &str = "127.0.0.1:18483";
+
+/// With a certificate that it has signed itself.
+pub fn start_with_tls() -> Result<Server> {
     let run_dir = run_dir()?;
+    let (key, certificate) = ("key.pem", "certificate.pem");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-subj", "/CN=localhost"])
+        .args(["-keyout", key, "-out", certificate])
+        .current_dir(run_dir.path())
+        .output()
+        .context("running openssl")?;
+    ensure!(
+        made.status.success(),
+        "openssl: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    start_from("nginx_tls.conf.in", run_dir, Vec::new())
+}
+
+fn start_from(template: &str, run_dir: TempDir, tcp: Vec<SocketAddr>) -> Result<Server> {
     let directory = run_dir.path().to_string_lossy().into_owned();
-    let template = fixtures().join("nginx.conf.in");
-    let template = fs::read_to_string(template).context("reading nginx.conf.in")?;
+    let text = fs::read_to_string(fixtures().join(template));
+    let text = text.with_context(|| format!("reading {template}"))?;
     let configuration = run_dir.path().join("nginx.conf");
-    fs::write(&configuration, template.replace("@RUN_DIR@", &directory))?;
+    fs::write(&configuration, text.replace("@RUN_DIR@", &directory))?;
     Recipe {
         kind: "nginx",
         program: "nginx",
@@ -26,7 +54,7 @@ pub fn start() -> Result<Server> {
             .map(str::to_owned)
             .to_vec(),
         environment: Vec::new(),
-        tcp: vec![local(18480)],
+        tcp,
         unix: vec!["nginx.sock"],
         workers: 2,
     }

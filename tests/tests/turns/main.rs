@@ -1,6 +1,8 @@
 //! Turns: what workers do with their connections, as the servers' and the clients' own counts say it.
 
 mod agreement;
+mod config;
 mod counts;
 mod pool;
 mod quiet;
+mod tls;

@@ -59,9 +59,9 @@ fn light() -> View {
     for turns in it.listeners.iter_mut().filter_map(|it| it.turns.as_mut()) {
         turns.write_end = WriteEnd::NextRead;
         turns.calling = turns.calling.zip(turns.reading).map(|(a, b)| a + b);
-        turns.reading = Some(0);
+        turns.reading = None;
         turns.writing = turns.writing.zip(turns.idle).map(|(a, b)| a + b);
-        turns.idle = Some(0);
+        turns.idle = None;
     }
     let nginx = it.listeners[1].turns.as_mut().unwrap();
     (nginx.blocked, nginx.oldest_us) = (Some(2), Some(312_000_000));
@@ -74,9 +74,9 @@ fn light() -> View {
         }
         let turns = worker.turns.as_mut().unwrap();
         turns.calling = turns.calling.zip(turns.reading).map(|(a, b)| a + b);
-        turns.reading = Some(0);
+        turns.reading = None;
         turns.writing = turns.writing.zip(turns.idle).map(|(a, b)| a + b);
-        turns.idle = Some(0);
+        turns.idle = None;
     }
     let nginx = it.workers[2].turns.as_mut().unwrap();
     (nginx.blocked, nginx.oldest_us) = (Some(2), Some(312_000_000));

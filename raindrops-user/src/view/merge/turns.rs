@@ -93,12 +93,13 @@ pub(super) fn of_listeners(
         .iter()
         .map(|row| all.listeners.get(&row.key))
         .collect::<Option<_>>()?;
+    let write_end = write_end(all);
     let is_ours = |key: &ListenerKey| rows.iter().any(|row| row.key == *key);
     let mut found = Found::NONE;
     let mut gauge = Gauges::NONE;
     for counts in &counts {
         found = found.plus(counts.of_no_worker);
-        gauge = gauge.plus(gauges(Class::Direct, 0, &counts.of_no_worker));
+        gauge = gauge.plus(gauges(Class::Direct, 0, &counts.of_no_worker, write_end));
     }
     for (process, worker) in &processes.0 {
         let parts = all
@@ -107,7 +108,13 @@ pub(super) fn of_listeners(
             .filter(|(key, _)| (key.pid, key.started) == *process && is_ours(&key.listener));
         let here = parts.fold(Found::NONE, |sum, (_, counts)| sum.plus(counts.found));
         found = found.plus(here);
-        gauge = gauge.plus(part(worker.class, worker.handlers, &here, &worker.whole));
+        gauge = gauge.plus(part(
+            worker.class,
+            worker.handlers,
+            &here,
+            &worker.whole,
+            write_end,
+        ));
     }
     let total = |figure: fn(&ListenerTurnCounts) -> u64| counts.iter().map(|it| figure(it)).sum();
     let histogram = |which: fn(&ListenerTurnCounts) -> &Histogram| {
@@ -125,11 +132,11 @@ pub(super) fn of_listeners(
     let known = |gauge: u64| all.is_whole.then_some(gauge);
     Some(Turns {
         waiting: waiting.and_then(known),
-        reading: known(reading),
+        reading: reading.and_then(known),
         calling: calling.and_then(known),
         writing: known(writing),
         blocked: known(blocked),
-        idle: known(idle),
+        idle: idle.and_then(known),
         total: total(ListenerTurnCounts::total),
         unanswered: total(|counts| counts.unanswered),
         bytes_in: total(|counts| counts.bytes_in),
@@ -147,14 +154,18 @@ pub(super) fn of_listeners(
                 row.counts
                     .is_some_and(|connections| are_all_followed(connections, counts))
             }),
-        write_end: if all.ends_seen {
-            WriteEnd::Seen
-        } else {
-            WriteEnd::NextRead
-        },
+        write_end,
         age_ms: Some(millis(inputs.now.since(all.looked))),
         source: "bpf".to_owned(),
     })
+}
+
+const fn write_end(turns: &TurnsSnapshot) -> WriteEnd {
+    if turns.ends_seen {
+        WriteEnd::Seen
+    } else {
+        WriteEnd::NextRead
+    }
 }
 
 /// Whether no connection is older than the daemon, and still unread.
@@ -203,7 +214,7 @@ pub(super) fn of_worker(
     };
     let counts: Vec<WorkerTurnCounts> = all.workers.iter().filter_map(mine).collect();
     let found = &process.whole;
-    let gauge = gauges(process.class, process.handlers, found);
+    let gauge = gauges(process.class, process.handlers, found, write_end(all));
     let total = |figure: fn(&WorkerTurnCounts) -> u64| counts.iter().map(figure).sum();
     let Gauges {
         waiting,
@@ -222,11 +233,11 @@ pub(super) fn of_worker(
         clients: known(found.connections),
         turns: WorkerTurns {
             waiting: waiting.and_then(known),
-            reading: known(reading),
+            reading: reading.and_then(known),
             calling: calling.and_then(known),
             writing: known(writing),
             blocked: known(blocked),
-            idle: known(idle),
+            idle: idle.and_then(known),
             total: total(|counts| counts.turns),
             answer: WorkerWait {
                 count: total(|counts| counts.answers),
