@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Children of a process, ascending.
 #[must_use]
 pub fn children(parent: u32) -> Vec<u32> {
@@ -21,6 +24,12 @@ fn parent_of(pid: u32) -> Option<u32> {
     // The command name, in parentheses, may itself hold spaces and parentheses.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sends a signal to a process that the test started.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(pid.cast_signed()).context("pid 0")?;
+    kill_process(pid, signal).with_context(|| format!("{signal:?} to {pid:?}"))
 }
 
 /// Processes that hold a socket, ascending.

@@ -1,8 +1,10 @@
 //! nginx: two workers with a SO_REUSEPORT listener each, and a shared unix listener.
 
-use std::fs;
+use std::fs::{self, File};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tempfile::TempDir;
 
 use super::{Recipe, Server, fixtures, local, run_dir};
 use crate::client::{Address, Client};
@@ -12,8 +14,25 @@ pub const ADDRESS: &str = "127.0.0.1:18480";
 /// Backlog of every listener, which is nginx's default on Linux.
 pub const BACKLOG: u32 = 511;
 
+/// In the run directory, the log of requests for `/logged`.
+pub const LOG: &str = "access";
+
 pub fn start() -> Result<Server> {
+    start_in(run_dir()?)
+}
+
+/// One that logs requests for `/logged` to a pipe, and the pipe. A worker that logs more than it
+/// takes is kept from everything else.
+pub fn start_logging_to_pipe() -> Result<(Server, File)> {
     let run_dir = run_dir()?;
+    let log = run_dir.path().join(LOG);
+    mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).context("making a pipe")?;
+    // Also for reading, as else nginx would wait for somebody who does.
+    let pipe = File::options().read(true).write(true).open(&log)?;
+    Ok((start_in(run_dir)?, pipe))
+}
+
+fn start_in(run_dir: TempDir) -> Result<Server> {
     let directory = run_dir.path().to_string_lossy().into_owned();
     let template = fixtures().join("nginx.conf.in");
     let template = fs::read_to_string(template).context("reading nginx.conf.in")?;
