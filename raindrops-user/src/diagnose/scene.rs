@@ -144,7 +144,9 @@ impl<'v> Scene<'v> {
         since: Option<SystemTime>,
         age: Duration,
     ) -> Option<Waiting> {
-        let (count, since) = (count.filter(|count| *count > 0)?, since?);
+        let count = count.filter(|count| *count > 0)?;
+        // Before that there was one look, and then none for as long as it takes to start.
+        let since = since?.max(self.view.since);
         let lasted = self.view.taken_at.duration_since(since).ok()?;
         Some(Waiting {
             count,

@@ -17,7 +17,7 @@ use crate::{answered, idle};
 
 /// Runs `body` while a worker is stopped.
 fn without<T>(pid: u32, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    processes::signal(pid, Signal::STOP)?;
+    processes::stop(pid)?;
     let outcome = body();
     processes::signal(pid, Signal::CONT)?;
     outcome

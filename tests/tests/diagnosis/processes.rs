@@ -106,8 +106,9 @@ fn table_of_connections_is_full() -> Result<()> {
             .map(|_| TcpStream::connect(server.tcp[0]))
             .collect::<Result<_, _>>()?;
         let verdict = daemon.until_verdict("blind", |_| true)?;
-        let missed = figures(&verdict, ["map-full"]);
-        assert_eq!(missed, [Some(clients.len() as u64 - 4)], "{verdict:?}");
+        // Those who ask doctor are clients of the daemon, and not followed either.
+        let [missed] = figures(&verdict, ["map-full"]);
+        assert!(missed >= Some(clients.len() as u64 - 4), "{verdict:?}");
         assert!(verdict.next.contains("--max-connections"), "{verdict:?}");
         Ok(())
     })

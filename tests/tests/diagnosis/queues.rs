@@ -1,6 +1,6 @@
 //! Queues that grow, in the kernel and inside a process.
 
-use std::net::TcpStream;
+use std::{net::TcpStream, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use raindrops_tests::{
@@ -14,6 +14,9 @@ use raindrops_tests::{
 use raindrops_user::diagnose::{Diagnosis, Severity, Verdict};
 
 use crate::{answered, asking, idle};
+
+/// Until puma has its reactor wait for more from a client.
+const IDLE: Duration = Duration::from_millis(200);
 
 fn codes(diagnosis: &Diagnosis) -> Vec<(Severity, &str)> {
     let verdicts = diagnosis.verdicts.iter();
@@ -73,6 +76,13 @@ fn more_requests_in_a_worker_than_threads() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         let listener = Address::Tcp(server.tcp[0]);
         let mut clients = idle(&listener, 6)?;
+        // Until its threads have answered what its reactor has read, they are not known for a pool.
+        for _ in 0..3 {
+            thread::sleep(IDLE);
+            for client in &mut clients {
+                client.get("/")?;
+            }
+        }
         let hold = server.hold("all")?;
         for client in &mut clients {
             client.ask("/park/all")?;

@@ -59,7 +59,7 @@ fn worker_stopped_inside_a_request() -> Result<()> {
             let hold = server.hold("one")?;
             let mut client = asking(&listener, 1, "/park/one")?;
             let pid = silent_worker(&server, &listener)?;
-            processes::signal(pid, Signal::STOP)?;
+            processes::stop(pid)?;
             let verdict = daemon.until_verdict("stuck-worker", |it| {
                 it.subject.pid == Some(pid) && it.text.contains("stopped (state T)")
             })?;
@@ -98,7 +98,7 @@ fn every_worker_is_stopped() -> Result<()> {
         let listener = Address::Tcp(server.tcp[0]);
         let workers = server.workers();
         for pid in &workers {
-            processes::signal(*pid, Signal::STOP)?;
+            processes::stop(*pid)?;
         }
         let mut clients = asking(&listener, 3, "/")?;
         for pid in &workers {
