@@ -1,13 +1,18 @@
 //! What is healthy, and must not be called trouble at any time.
 
-use std::{fs::File, io::Read as _, thread, time::Duration};
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use raindrops_tests::{
     client::{self, Address},
     daemon::{Place, User},
     listening, load, netns, processes,
-    servers::{nginx, puma, unicorn},
+    servers::{gunicorn, nginx, puma, rainbows, unicorn},
     skip::{Need, can_run},
     wait,
 };
@@ -40,6 +45,30 @@ fn steady_load() -> Result<()> {
             Address::Tcp(puma.tcp[0]),
             Address::Tcp(unicorn.tcp[0]),
             Address::Unix(unicorn.unix[0].clone()),
+        ];
+        load::during(&listeners, 2, "/", || daemon.stays_well(LONG))
+    })
+}
+
+/// Check the same of servers that work differently.
+#[test]
+fn steady_load_of_other_servers() -> Result<()> {
+    if !can_run(&[
+        Need::Root,
+        Need::Bpf,
+        Need::Program("gunicorn"),
+        Need::Program("rainbows"),
+    ]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let (gunicorn, rainbows) = (gunicorn::start()?, rainbows::start()?);
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let listeners = [
+            Address::Tcp(gunicorn.tcp[0]),
+            Address::Tcp(rainbows.tcp[0]),
+            Address::Unix(rainbows.unix[0].clone()),
         ];
         load::during(&listeners, 2, "/", || daemon.stays_well(LONG))
     })
@@ -94,16 +123,14 @@ fn long_downloads() -> Result<()> {
         File::create(server.path("big"))?.set_len(64 << 20)?;
         let place = Place::new()?;
         let daemon = place.start(User::Same, &[])?;
+        let address = server.tcp[0];
         thread::scope(|scope| {
-            let end = std::time::Instant::now() + LONG;
+            let end = Instant::now() + LONG;
             let readers = [(); 4].map(|()| {
                 scope.spawn(move || {
-                    let mut stream = listening::client(server_address())?;
-                    std::io::Write::write_all(
-                        &mut stream,
-                        b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n",
-                    )?;
-                    while std::time::Instant::now() < end {
+                    let mut stream = listening::client(address)?;
+                    stream.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+                    while Instant::now() < end {
                         stream.read_exact(&mut vec![0; 1 << 14])?;
                         thread::sleep(Duration::from_millis(20));
                     }
@@ -117,10 +144,6 @@ fn long_downloads() -> Result<()> {
             outcome
         })
     })
-}
-
-fn server_address() -> std::net::SocketAddr {
-    nginx::ADDRESS.parse().expect("an address")
 }
 
 /// Check that requests that are answered late, because that is what they are for, are no trouble:
@@ -167,6 +190,39 @@ fn phased_restart() -> Result<()> {
                 let are_new = new.len() == 2 && new.iter().all(|pid| !old.contains(pid));
                 Ok(are_new.then_some(()))
             })?;
+            daemon.stays_well(Duration::from_secs(4))
+        })
+    })
+}
+
+/// Check that servers that replace all their workers at once, under light load, are no trouble.
+#[test]
+fn reload() -> Result<()> {
+    if !can_run(&[
+        Need::Root,
+        Need::Bpf,
+        Need::Program("nginx"),
+        Need::Program("unicorn"),
+    ]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let (nginx, unicorn) = (nginx::start()?, unicorn::start()?);
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let listeners = [Address::Tcp(nginx.tcp[0]), Address::Tcp(unicorn.tcp[0])];
+        load::during(&listeners, 1, "/", || {
+            daemon.stays_well(Duration::from_secs(1))?;
+            for server in [&nginx, &unicorn] {
+                let old = server.workers();
+                processes::signal(server.master(), Signal::HUP)?;
+                wait::until("two other workers", || {
+                    daemon.is_well()?;
+                    let new = server.workers();
+                    let are_new = new.len() == 2 && new.iter().all(|pid| !old.contains(pid));
+                    Ok(are_new.then_some(()))
+                })?;
+            }
             daemon.stays_well(Duration::from_secs(4))
         })
     })

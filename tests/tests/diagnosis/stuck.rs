@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{ErrorKind, Write as _},
+    fs::{self, File},
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
 };
 
@@ -167,7 +167,7 @@ fn one_thread_far_longer_than_the_others() -> Result<()> {
             let [thread] = figures(&verdict, ["thread"]);
             let thread = thread.context("no thread")?;
             let name = format!("/proc/{}/task/{thread}/comm", server.master());
-            let name = std::fs::read_to_string(name)?;
+            let name = fs::read_to_string(name)?;
             assert!(name.starts_with("puma srv tp"), "{name}");
 
             drop(hold);
@@ -231,7 +231,7 @@ fn blocked_event_loop() -> Result<()> {
         let [unread] = figures(&verdict, ["unread"]);
         assert!(unread >= Some(1), "{verdict:?}");
         let pid = verdict.subject.pid.context("no pid")?;
-        let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan"))?;
+        let wchan = fs::read_to_string(format!("/proc/{pid}/wchan"))?;
         assert!(wchan.contains("pipe_w"), "{pid} is in {wchan}");
 
         drain(&pipe, held)?;
@@ -255,7 +255,6 @@ fn fill(mut pipe: &File) -> Result<usize> {
 }
 
 fn drain(mut pipe: &File, held: usize) -> Result<()> {
-    use std::io::Read as _;
     pipe.read_exact(&mut vec![0; held])?;
     Ok(())
 }
