@@ -4,12 +4,17 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use anyhow::{Result, ensure};
 
-use crate::{http, wait::CEILING};
+use crate::{
+    client::{self, Address},
+    http,
+    wait::CEILING,
+};
 
 /// Several clients at once, so that more than one worker gets work.
 const CLIENTS: usize = 4;
@@ -39,6 +44,48 @@ pub fn unix(path: &Path, count: usize) -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// Runs `body` while each of these listeners has `clients` that ask for `path` again and again, over
+/// a connection for each request, none of which may fail.
+pub fn during<T>(
+    listeners: &[Address],
+    clients: usize,
+    path: &str,
+    body: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let is_over = AtomicBool::new(false);
+    let again_and_again = |listener: &Address| {
+        while !is_over.load(Ordering::Relaxed) {
+            client::short(listener, path)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        // Also when the body panics.
+        let ends = EndsWhenDropped(&is_over);
+        let all = listeners.iter().flat_map(|it| vec![it; clients]);
+        let clients: Vec<_> = all
+            .map(|listener| scope.spawn(move || again_and_again(listener)))
+            .collect();
+        let outcome = body();
+        drop(ends);
+        let ends = clients.into_iter().map(|client| client.join());
+        let asked: Result<()> = ends
+            .map(|end| end.expect("a client does not panic"))
+            .collect();
+        let outcome = outcome?;
+        asked?;
+        Ok(outcome)
+    })
+}
+
+struct EndsWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for EndsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn spread(count: usize, connect: impl Fn() -> Result<()> + Sync) -> Result<()> {

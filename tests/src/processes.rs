@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
 /// Children of a process, ascending.
 #[must_use]
 pub fn children(parent: u32) -> Vec<u32> {
@@ -21,6 +26,27 @@ fn parent_of(pid: u32) -> Option<u32> {
     // The command name, in parentheses, may itself hold spaces and parentheses.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sends a signal to a process that the test started.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(pid.cast_signed()).context("pid 0")?;
+    kill_process(pid, signal).with_context(|| format!("{signal:?} to {pid:?}"))
+}
+
+/// Stops a process, and waits until each of its threads has stopped: one that is in a system call
+/// ends it first.
+pub fn stop(pid: u32) -> Result<()> {
+    signal(pid, Signal::STOP)?;
+    wait::until("all threads to stop", || {
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+        let stopped = threads.all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        });
+        Ok(stopped.then_some(()))
+    })
 }
 
 /// Processes that hold a socket, ascending.

@@ -140,8 +140,8 @@ fn is_noticed_inside(scene: &Scene<'_>, listener: &Listener) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::{
-        diagnose::fixture::{calling, check, inside, nginx, puma, queue, verdicts},
-        view::{Skew, View},
+        diagnose::fixture::{calling, check, inside, nginx, puma, queue, stalled, verdicts},
+        view::{Class, Skew, View},
     };
 
     fn skew(view: &mut View, ratio: f64, accepts: u64) {
@@ -212,6 +212,28 @@ mod tests {
                     queue(view, 60, 3.0);
                 },
                 &["warning skew"],
+            ),
+            (
+                "of the other it is not known yet how it works, but that it is in no turn",
+                puma,
+                |view| {
+                    skew(view, 0.9, 2000);
+                    calling(view, 0, 4, 0.8);
+                    inside(view, 0, 60, 3.0);
+                    view.workers[1].class = Some(Class::Learning);
+                },
+                &["warning skew", "warning pool-shortage"],
+            ),
+            (
+                "the other does nothing because it is stopped",
+                puma,
+                |view| {
+                    skew(view, 0.9, 2000);
+                    calling(view, 0, 4, 0.8);
+                    inside(view, 0, 60, 3.0);
+                    stalled(view, 1, "T", 3.0);
+                },
+                &["warning pool-shortage", "info skew"],
             ),
             (
                 "they wait for a moment each",

@@ -144,7 +144,9 @@ impl<'v> Scene<'v> {
         since: Option<SystemTime>,
         age: Duration,
     ) -> Option<Waiting> {
-        let (count, since) = (count.filter(|count| *count > 0)?, since?);
+        let count = count.filter(|count| *count > 0)?;
+        // Before that there was one look, and then none for as long as it takes to start.
+        let since = since?.max(self.view.since);
         let lasted = self.view.taken_at.duration_since(since).ok()?;
         Some(Waiting {
             count,
@@ -225,14 +227,22 @@ impl<'v> Scene<'v> {
         worker.turns.is_some() && self.served(worker).all(whole) && self.sees_ends(worker)
     }
 
-    /// It could take on work: a free thread, or a loop that leaves nothing unread.
+    /// It could take on work: a free thread, a loop that leaves nothing unread, or one of which only
+    /// that is known that it is in no turn at all.
     pub fn has_room(&self, worker: &Worker) -> bool {
-        let unread = worker.turns.as_ref().and_then(|turns| turns.waiting);
+        let Some(turns) = &worker.turns else {
+            return false;
+        };
         let free = match worker.class {
             Some(Class::Loop) => true,
-            _ => self.hands(worker).is_some_and(|hands| !hands.are_full()),
+            Some(Class::Learning) => {
+                [turns.reading, turns.calling, turns.writing].map(|it| it == Some(0)) == [true; 3]
+            }
+            Some(Class::Direct | Class::Handoff) | None => {
+                self.hands(worker).is_some_and(|hands| !hands.are_full())
+            }
         };
-        free && unread == Some(0) && self.is_whole(worker)
+        free && turns.waiting == Some(0) && worker.stalled.is_none() && self.is_whole(worker)
     }
 }
 

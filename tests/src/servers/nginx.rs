@@ -1,8 +1,13 @@
 //! nginx: two workers with a SO_REUSEPORT listener each, and a shared unix listener.
 
-use std::{fs, net::SocketAddr, process::Command};
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::{Recipe, Server, fixtures, local, run_dir};
@@ -12,6 +17,9 @@ pub const ADDRESS: &str = "127.0.0.1:18480";
 
 /// Backlog of every listener, which is nginx's default on Linux.
 pub const BACKLOG: u32 = 511;
+
+/// In the run directory, the log of requests for `/logged`.
+pub const LOG: &str = "access";
 
 pub fn start() -> Result<Server> {
     start_from("nginx.conf.in", run_dir()?, vec![local(18480)])
@@ -39,6 +47,20 @@ pub fn start_with_tls() -> Result<Server> {
         String::from_utf8_lossy(&made.stderr)
     );
     start_from("nginx_tls.conf.in", run_dir, Vec::new())
+}
+
+/// One that logs requests for `/logged` to a pipe, and the pipe. A worker that logs more than it
+/// takes is kept from everything else.
+pub fn start_logging_to_pipe() -> Result<(Server, File)> {
+    let run_dir = run_dir()?;
+    let log = run_dir.path().join(LOG);
+    mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).context("making a pipe")?;
+    // Also for reading, as else nginx would wait for somebody who does.
+    let pipe = File::options().read(true).write(true).open(&log)?;
+    Ok((
+        start_from("nginx.conf.in", run_dir, vec![local(18480)])?,
+        pipe,
+    ))
 }
 
 fn start_from(template: &str, run_dir: TempDir, tcp: Vec<SocketAddr>) -> Result<Server> {

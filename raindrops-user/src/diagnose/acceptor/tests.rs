@@ -151,6 +151,15 @@ fn listeners_that_nobody_accepts_from() {
             &[],
         ),
         (
+            "only its first sample, before the daemon began, is so old",
+            unicorn,
+            |view| {
+                forgotten(view, 12.0);
+                view.since = view.taken_at;
+            },
+            &[],
+        ),
+        (
             "a worker has a client, so it may be busy",
             || serving("unicorn", Class::Learning, 2, 1),
             |view| {

@@ -1,0 +1,75 @@
+//! Clients that keep a server busy without use.
+
+use anyhow::Result;
+use raindrops_tests::{
+    client::{Address, Client},
+    daemon::{Place, User},
+    doctor::figures,
+    netns,
+    servers::unicorn,
+    skip::{Need, can_run},
+    wait,
+};
+
+use crate::{answered, asking};
+
+/// Check that workers whose clients have left without an answer are told to work for nobody.
+#[test]
+fn clients_that_give_up() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("unicorn")]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let server = unicorn::start_with(4)?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let listener = Address::Tcp(server.tcp[0]);
+        let hold = server.hold("all")?;
+        let mut stays = asking(&listener, 1, "/park/all")?;
+        let leave = asking(&listener, 3, "/park/all")?;
+        wait::until("busy workers", || {
+            Ok((server.middleware()?.calling == 4).then_some(()))
+        })?;
+        drop(leave);
+        let verdict = daemon.until_verdict("half-closed-pileup", |_| true)?;
+        assert_eq!(verdict.subject.address, Some(listener.to_string()));
+        let names = ["half_closed", "active", "threads"];
+        assert_eq!(
+            figures(&verdict, names),
+            [Some(3), Some(1), Some(4)],
+            "{verdict:?}"
+        );
+        drop(hold);
+        answered(&mut stays)?;
+        daemon.until_well()?;
+        Ok(())
+    })
+}
+
+/// Check that a reader who does not go on is told to take the worker that answers him, and not when
+/// he does.
+#[test]
+fn stalled_readers_take_half_of_the_threads() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("unicorn")]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let server = unicorn::start()?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let listener = Address::Tcp(server.tcp[0]);
+        let mut client = Client::connect(&listener)?;
+        // More than the buffers of a connection.
+        client.ask_and_close("/big/64")?;
+        client.begun()?;
+        let verdict = daemon.until_verdict("slow-clients", |_| true)?;
+        assert_eq!(
+            figures(&verdict, ["blocked", "threads"]),
+            [Some(1), Some(2)],
+            "{verdict:?}"
+        );
+        assert_eq!(client.answered()?.len(), 64 << 20);
+        daemon.until_well()?;
+        Ok(())
+    })
+}

@@ -1,0 +1,115 @@
+//! Processes as such, and ourselves.
+
+use std::{fs, net::TcpStream};
+
+use anyhow::Result;
+use raindrops_tests::{
+    client::Address,
+    daemon::{Place, User},
+    doctor::figures,
+    netns, processes,
+    servers::{nginx, puma, unicorn},
+    skip::{Need, can_run},
+};
+use raindrops_user::diagnose::Severity;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+
+use crate::idle;
+
+/// Check that workers that end as soon as they start are told, with their server.
+#[test]
+fn workers_that_die_at_once() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("unicorn")]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let server = unicorn::start()?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let workers = server.workers();
+        daemon.until("its workers", |view| {
+            let pids: Vec<u32> = view.workers.iter().map(|it| it.pid).collect();
+            workers.iter().all(|pid| pids.contains(pid))
+        })?;
+        let dying = server.hold("dying")?;
+        // One is replaced again and again, the other one lives.
+        processes::signal(workers[0], Signal::KILL)?;
+        let verdict = daemon.until_verdict("worker-crash-loop", |_| true)?;
+        assert_eq!(verdict.subject.pid, Some(server.master()));
+        let [ends, life] = figures(&verdict, ["exits", "median_life_ms"]);
+        assert!(ends >= Some(3) && life < Some(5000), "{verdict:?}");
+        drop(dying);
+        Ok(())
+    })
+}
+
+/// Check that a process whose clients leave it few descriptors is told before it has none.
+#[test]
+fn descriptors_nearly_used_up() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("puma")]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let server = puma::start_with(0, "2:2")?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let listener = Address::Tcp(server.tcp[0]);
+        let pid = server.master();
+        let open =
+            || Ok::<_, anyhow::Error>(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64);
+        // Of twice as many as it has without clients, 7 in 8, then all but one.
+        let limit = open()? * 2;
+        let limits = Rlimit {
+            current: Some(limit),
+            maximum: Some(limit),
+        };
+        prlimit(Pid::from_raw(pid.cast_signed()), Resource::Nofile, limits)?;
+        let mut clients = Vec::new();
+        while (open()? + 1) * 10 < limit * 9 {
+            clients.extend(idle(&listener, 1)?);
+        }
+        daemon.until("the clients", |view| {
+            let mut workers = view.workers.iter();
+            workers.any(|it| it.pid == pid && it.clients == Some(clients.len() as u64))
+        })?;
+        daemon.until_well()?;
+        clients.extend(idle(&listener, 1)?);
+        let verdict = daemon.until_verdict("fd-limit", |_| true)?;
+        assert_eq!(verdict.severity, Severity::Warning);
+        assert_eq!(verdict.subject.pid, Some(pid));
+        let fds = open()?;
+        assert_eq!(
+            figures(&verdict, ["fds", "fd_limit"]),
+            [Some(fds), Some(limit)]
+        );
+        while open()? + 1 < limit {
+            clients.extend(idle(&listener, 1)?);
+        }
+        daemon.until_verdict("fd-limit", |it| it.severity == Severity::Critical)?;
+        drop(clients);
+        daemon.until_well()?;
+        Ok(())
+    })
+}
+
+/// Check that a table of connections that is full is told: the numbers are wrong.
+#[test]
+fn table_of_connections_is_full() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("nginx")]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let server = nginx::start()?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &["--max-connections", "4"])?;
+        let clients: Vec<TcpStream> = (0..20)
+            .map(|_| TcpStream::connect(server.tcp[0]))
+            .collect::<Result<_, _>>()?;
+        let verdict = daemon.until_verdict("blind", |_| true)?;
+        // Those who ask doctor are clients of the daemon, and not followed either.
+        let [missed] = figures(&verdict, ["map-full"]);
+        assert!(missed >= Some(clients.len() as u64 - 4), "{verdict:?}");
+        assert!(verdict.next.contains("--max-connections"), "{verdict:?}");
+        Ok(())
+    })
+}
