@@ -70,10 +70,9 @@ pub fn during<T>(
             .collect();
         let outcome = body();
         drop(ends);
-        let ends = clients.into_iter().map(|client| client.join());
-        let asked: Result<()> = ends
-            .map(|end| end.expect("a client does not panic"))
-            .collect();
+        let asked: Result<()> = clients
+            .into_iter()
+            .try_for_each(|client| client.join().expect("a client does not panic"));
         let outcome = outcome?;
         asked?;
         Ok(outcome)

@@ -61,7 +61,7 @@ fn worker_stopped_inside_a_request() -> Result<()> {
             let pid = silent_worker(&server, &listener)?;
             processes::stop(pid)?;
             let verdict = daemon.until_verdict("stuck-worker", |it| {
-                it.subject.pid == Some(pid) && it.text.contains("stopped (state T)")
+                it.subject.pid == Some(pid) && it.text.contains("has been stopped (state T)")
             })?;
             assert_eq!(verdict.severity, Severity::Warning);
             assert_eq!(figures(&verdict, ["thread"]), [Some(u64::from(pid))]);
