@@ -42,7 +42,13 @@ pub(super) fn workers(
             let process = proc.processes.get(&pid)?;
             let turns = turns::of_worker(inputs, processes, pid, process.started);
             let oldest = turns.as_ref().and_then(|it| it.turns.oldest_thread);
-            let mut worker = worker(inputs, proc, servers, pid, process, &listeners, ids, oldest);
+            let oldest = oldest.map(|thread| (pid, Tid(thread)));
+            let mut worker = worker(inputs, proc, servers, pid, process, &listeners, ids);
+            worker.oldest_place = oldest.and_then(|thread| oldest_place(proc, thread));
+            worker.stalled = process
+                .each_thread
+                .as_ref()
+                .and_then(|threads| stalled(proc, pid, threads, oldest));
             if let Some(turns) = turns {
                 add_turns(&mut worker, turns);
             }
@@ -59,7 +65,6 @@ fn worker(
     process: &Process,
     rows: &[&Row<'_>],
     ids: &BTreeMap<ListenerKey, String>,
-    oldest_thread: Option<u32>,
 ) -> Worker {
     let Process {
         parent: _,
@@ -73,7 +78,7 @@ fn worker(
         unit,
         container,
         listeners: _,
-        each_thread,
+        each_thread: _,
         fds,
         fd_limit,
     } = process;
@@ -99,7 +104,6 @@ fn worker(
         .zip(&counts)
         .map(|(row, counts)| worker_listener(row, *counts, ids[&row.key].clone()))
         .collect();
-    let oldest = oldest_thread.map(|thread| (pid, Tid(thread)));
     Worker {
         pid: pid.0,
         ns_pid: ns_pid.map(|pid| pid.0),
@@ -138,10 +142,8 @@ fn worker(
         turns: None,
         fds: *fds,
         fd_limit: *fd_limit,
-        stalled: each_thread
-            .as_ref()
-            .and_then(|threads| stalled(proc, pid, threads, oldest)),
-        oldest_place: oldest.and_then(|thread| oldest_place(proc, thread)),
+        stalled: None,
+        oldest_place: None,
     }
 }
 
