@@ -251,6 +251,8 @@ struct Sampling {
     waiting: Waiting,
     ownership: Ownership,
     without_turns: Vec<Selector>,
+    /// Listeners that these mean now.
+    hidden: BTreeSet<ListenerKey>,
     /// Somebody reads the views.
     is_read: bool,
     exits: ExitLedger,
@@ -290,6 +292,7 @@ impl Sampling {
             waiting: Waiting::default(),
             ownership: Ownership::default(),
             without_turns: options.without_turns,
+            hidden: BTreeSet::new(),
             is_read: false,
             exits: ExitLedger::default(),
             old_turns: BTreeSet::new(),
@@ -309,7 +312,7 @@ impl Sampling {
                 return;
             }
             if let Some(ask) = control.asks.take() {
-                ask.answer(&mut self.programs);
+                ask.answer(&mut self.programs, &self.hidden);
             }
             let now = Instant::now();
             let is_asked = hub.takes_request();
@@ -374,7 +377,7 @@ impl Sampling {
         }
         if let Some(bpf) = &mut bpf {
             self.unseen.find(bpf, dumps);
-            hide_turns(bpf, &self.without_turns, &listeners);
+            self.hidden = hide_turns(bpf, &self.without_turns, &listeners);
         }
         self.watched.note_arrivals(bpf.as_ref());
         if let Some(bpf) = &bpf {
@@ -450,21 +453,29 @@ impl Sampling {
     }
 }
 
-/// Takes out the turns of listeners whose traffic has none that could be told.
+/// Takes out the turns of listeners whose traffic has none that could be told, and says which these
+/// are.
 fn hide_turns(
     bpf: &mut BpfSnapshot,
     without: &[Selector],
     listeners: &BTreeMap<ListenerKey, ListenSocket>,
-) {
-    let Some(turns) = bpf.turns.as_mut().filter(|_| !without.is_empty()) else {
-        return;
+) -> BTreeSet<ListenerKey> {
+    let is_hidden = |socket: &ListenSocket| {
+        let address = socket.address.to_string();
+        without.iter().any(|it| it.matches_address(&address))
     };
-    let is_shown = |key: &ListenerKey| {
-        let address = listeners.get(key).map(|socket| socket.address.to_string());
-        address.is_none_or(|address| !without.iter().any(|it| it.matches_address(&address)))
-    };
-    turns.listeners.retain(|key, _| is_shown(key));
-    turns.workers.retain(|key, _| is_shown(&key.listener));
+    let hidden: BTreeSet<ListenerKey> = listeners
+        .iter()
+        .filter(|(_, socket)| !without.is_empty() && is_hidden(socket))
+        .map(|(key, _)| *key)
+        .collect();
+    if let Some(turns) = bpf.turns.as_mut().filter(|_| !hidden.is_empty()) {
+        turns.listeners.retain(|key, _| !hidden.contains(key));
+        turns
+            .workers
+            .retain(|key, _| !hidden.contains(&key.listener));
+    }
+    hidden
 }
 
 fn host(facts: &Facts) -> Host {

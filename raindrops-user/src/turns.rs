@@ -268,10 +268,12 @@ pub fn part(
 /// known which threads answer.
 #[must_use]
 pub fn busy_threads(class: Class, handlers: u32, gauges: &Gauges) -> Option<u32> {
-    let busy = u32::try_from(gauges.calling? + gauges.writing).unwrap_or(u32::MAX);
+    let busy = gauges.calling? + gauges.writing;
+    let threads = |busy: u64| u32::try_from(busy).unwrap_or(u32::MAX);
     match class {
-        Class::Direct => Some(busy),
-        Class::Handoff => Some(busy.min(handlers)),
+        // It is the thread itself that waits for the rest of a request.
+        Class::Direct => Some(threads(busy + gauges.reading?)),
+        Class::Handoff => Some(threads(busy).min(handlers)),
         Class::Loop | Class::Learning => None,
     }
 }

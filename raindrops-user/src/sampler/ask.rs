@@ -5,6 +5,7 @@
 //! works for somebody who has left.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::Thread,
     time::Duration,
@@ -27,8 +28,14 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    pub(super) fn answer(self, programs: &mut Programs) {
-        let answer = programs.connections(&self.listeners, SCANNED);
+    /// `hidden`: listeners whose turns are not shown.
+    pub(super) fn answer(self, programs: &mut Programs, hidden: &BTreeSet<ListenerKey>) {
+        let mut answer = programs.connections(&self.listeners, SCANNED);
+        for connection in answer.iter_mut().flat_map(|it| &mut it.connections) {
+            if hidden.contains(&connection.listener) {
+                connection.turn = None;
+            }
+        }
         // Fails when nobody waits any more.
         let _ = self.answer.try_send(answer);
     }
@@ -88,6 +95,7 @@ impl Asker {
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::BTreeSet,
         sync::{Arc, Mutex},
         thread,
         time::Duration,
@@ -120,7 +128,7 @@ mod tests {
             loop {
                 thread::park();
                 if let Some(ask) = asked.asks.take() {
-                    return ask.answer(&mut programs);
+                    return ask.answer(&mut programs, &BTreeSet::new());
                 }
             }
         });

@@ -93,7 +93,10 @@ fn way_of_turns(hooks: &Hooks) -> String {
 /// What the programs cost the host.
 fn costs(hooks: &Hooks) -> Vec<String> {
     let hooks_accept = hooks.accept == "syscall";
-    let hooks_ends = hooks.turns == Ok("raw_tp+syscalls");
+    let hooks_ends = hooks
+        .turns
+        .as_ref()
+        .is_ok_and(|way| way.ends_with("+syscalls"));
     let tax = match (hooks_accept, hooks_ends) {
         (true, true) => &[SYSCALL_COST, ENDS_COST][..],
         (true, false) => &[SYSCALL_COST],
@@ -276,6 +279,7 @@ mod tests {
             ("syscall", Ok("raw_tp"), &[SYSCALL_COST]),
             ("syscall", Ok("raw_tp+syscalls"), &[SYSCALL_COST, ENDS_COST]),
             ("fexit", Ok("raw_tp+syscalls"), &[ENDS_ALONE_COST]),
+            ("fexit", Ok("fexit+syscalls"), &[ENDS_ALONE_COST]),
             ("fexit", Ok("raw_tp"), &[]),
         ] {
             assert_eq!(

@@ -26,14 +26,14 @@ pub struct BpfConnection {
     pub cookie: Option<Cookie>,
     /// Of a unix socket.
     pub inode: Option<Inode>,
-    /// Who accepted it.
+    /// Who reads it; who accepted it, while nobody has read it.
     pub worker: Option<(Pid, StartTicks)>,
     pub established: Option<Monotonic>,
     /// When `accept()` returned it.
     pub accepted: Option<Monotonic>,
     /// The client has closed, the server has not. Not told of unix connections.
     pub half_closed: bool,
-    /// `None` where turns are not followed.
+    /// `None` where turns are not shown, and for an answer whose end is not seen.
     pub turn: Option<TurnState>,
 }
 

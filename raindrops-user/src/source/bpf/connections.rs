@@ -51,6 +51,7 @@ impl Bpf {
             Some(slot) if slots.len() == 1 => *slot,
             Some(_) => ANY_SLOT,
         };
+        let ends_seen = turns.ends_seen;
         let workers = self.workers_by_row();
         let mut found = BpfConnections {
             connections: Vec::new(),
@@ -81,9 +82,11 @@ impl Bpf {
                     return Ok(Some(found));
                 }
                 let worker = workers.get(&listed.worker).copied();
-                found
-                    .connections
-                    .push(connection(&listed, *listener, worker));
+                let mut connection = connection(&listed, *listener, worker);
+                // An answer whose end is not seen may be over.
+                let is_told = |turn: &TurnState| ends_seen || turn.phase != Phase::Writing;
+                connection.turn = connection.turn.filter(is_told);
+                found.connections.push(connection);
             }
             if order.seen >= MOST {
                 found.complete = false;

@@ -75,7 +75,7 @@ pub(super) struct Turns {
     pub(super) keys: BTreeMap<u32, ListenerKey>,
     threads: HashMap<MapData, u32, Wire<abi::Thread>>,
     /// The system calls that tell the end of an answer are hooked.
-    ends_seen: bool,
+    pub(super) ends_seen: bool,
     /// The kernel tells when data comes.
     sees_data: bool,
     /// Unix connections are followed, too.

@@ -7,9 +7,7 @@ use raindrops_ebpf::histogram::Histogram;
 use super::{Inputs, Row, micros, millis};
 use crate::{
     ids::{Monotonic, Pid, StartTicks},
-    snapshot::{
-        ListenerCounts, ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts,
-    },
+    snapshot::{ListenerCounts, ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerTurnCounts},
     turns::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part, pool},
     view::{
         Class, Turns, WorkerTurns, WorkerWait, WriteEnd,
@@ -18,24 +16,38 @@ use crate::{
 };
 
 /// How each process works, and what it does on all its listeners.
-pub(super) struct Processes(BTreeMap<(Pid, StartTicks), Process>);
+pub(super) struct Processes {
+    all: BTreeMap<(Pid, StartTicks), Process>,
+    /// What each does on each listener.
+    on: BTreeMap<ListenerKey, BTreeMap<(Pid, StartTicks), Found>>,
+}
 
 struct Process {
     class: Class,
     handlers: u32,
     whole: Found,
+    /// On each of its listeners.
+    counts: Vec<WorkerTurnCounts>,
 }
 
 impl Processes {
     pub(super) fn of(inputs: &Inputs<'_>) -> Self {
-        let mut processes: BTreeMap<(Pid, StartTicks), Process> = BTreeMap::new();
+        let mut processes = Self {
+            all: BTreeMap::new(),
+            on: BTreeMap::new(),
+        };
         for (key, counts) in turns_of(inputs).into_iter().flat_map(|it| &it.workers) {
+            let id = (key.pid, key.started);
             let process = processes
-                .entry((key.pid, key.started))
+                .all
+                .entry(id)
                 .or_insert_with(|| Process::new(inputs, key.pid, key.started));
             process.whole = process.whole.plus(counts.found);
+            process.counts.push(*counts);
+            let here = processes.on.entry(key.listener).or_default();
+            here.insert(id, counts.found);
         }
-        Self(processes)
+        processes
     }
 }
 
@@ -65,6 +77,7 @@ impl Process {
             class,
             handlers,
             whole: Found::NONE,
+            counts: Vec::new(),
         }
     }
 }
@@ -94,24 +107,28 @@ pub(super) fn of_listeners(
         .map(|row| all.listeners.get(&row.key))
         .collect::<Option<_>>()?;
     let write_end = write_end(all);
-    let is_ours = |key: &ListenerKey| rows.iter().any(|row| row.key == *key);
     let mut found = Found::NONE;
     let mut gauge = Gauges::NONE;
     for counts in &counts {
         found = found.plus(counts.of_no_worker);
         gauge = gauge.plus(gauges(Class::Direct, 0, &counts.of_no_worker, write_end));
     }
-    for (process, worker) in &processes.0 {
-        let parts = all
-            .workers
-            .iter()
-            .filter(|(key, _)| (key.pid, key.started) == *process && is_ours(&key.listener));
-        let here = parts.fold(Found::NONE, |sum, (_, counts)| sum.plus(counts.found));
-        found = found.plus(here);
+    let mut here: BTreeMap<(Pid, StartTicks), Found> = BTreeMap::new();
+    for (process, part) in rows
+        .iter()
+        .filter_map(|row| processes.on.get(&row.key))
+        .flatten()
+    {
+        let sum = here.entry(*process).or_insert(Found::NONE);
+        *sum = sum.plus(*part);
+    }
+    for (process, mine) in &here {
+        let worker = &processes.all[process];
+        found = found.plus(*mine);
         gauge = gauge.plus(part(
             worker.class,
             worker.handlers,
-            &here,
+            mine,
             &worker.whole,
             write_end,
         ));
@@ -190,29 +207,26 @@ pub(super) struct OfWorker {
     pub turns: WorkerTurns,
 }
 
-/// Of one worker on all its listeners; `None` where turns of one of them are not followed.
+/// Of one worker on all its listeners, `rows`; `None` where turns of one of them are not followed.
 pub(super) fn of_worker(
     inputs: &Inputs<'_>,
     processes: &Processes,
-    pid: Pid,
-    started: StartTicks,
+    rows: &[&Row<'_>],
+    (pid, started): (Pid, StartTicks),
 ) -> Option<OfWorker> {
     let all = turns_of(inputs)?;
     if all.seen_in_part.contains(&(pid, started)) {
         return None;
     }
     let idle;
-    let process = match processes.0.get(&(pid, started)) {
+    let process = match processes.all.get(&(pid, started)) {
         Some(process) => process,
         None => {
             idle = Process::new(inputs, pid, started);
             &idle
         }
     };
-    let mine = |(key, counts): (&WorkerKey, &WorkerTurnCounts)| {
-        ((key.pid, key.started) == (pid, started)).then_some(*counts)
-    };
-    let counts: Vec<WorkerTurnCounts> = all.workers.iter().filter_map(mine).collect();
+    let counts = &process.counts;
     let found = &process.whole;
     let gauge = gauges(process.class, process.handlers, found, write_end(all));
     let total = |figure: fn(&WorkerTurnCounts) -> u64| counts.iter().map(figure).sum();
@@ -230,7 +244,14 @@ pub(super) fn of_worker(
         threads_busy: busy_threads(process.class, process.handlers, &gauge)
             .filter(|_| all.is_whole && all.ends_seen),
         threads_seen: process.handlers,
-        clients: known(found.connections),
+        // Of connections older than the daemon it is not known whose they are until they are read.
+        clients: known(found.connections).filter(|_| {
+            rows.iter().all(|row| {
+                let turns = all.listeners.get(&row.key);
+                let both = row.counts.zip(turns);
+                both.is_some_and(|(connections, turns)| are_all_followed(connections, turns))
+            })
+        }),
         turns: WorkerTurns {
             waiting: waiting.and_then(known),
             reading: reading.and_then(known),

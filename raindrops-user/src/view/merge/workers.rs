@@ -40,7 +40,7 @@ pub(super) fn workers(
     held.into_iter()
         .filter_map(|(pid, listeners)| {
             let process = proc.processes.get(&pid)?;
-            let turns = turns::of_worker(inputs, processes, pid, process.started);
+            let turns = turns::of_worker(inputs, processes, &listeners, (pid, process.started));
             let oldest = turns.as_ref().and_then(|it| it.turns.oldest_thread);
             let oldest = oldest.map(|thread| (pid, Tid(thread)));
             let mut worker = worker(inputs, proc, servers, pid, process, &listeners, ids);
