@@ -6,3 +6,4 @@ mod counts;
 mod pool;
 mod quiet;
 mod tls;
+mod unix;
