@@ -3,6 +3,7 @@
 mod agreement;
 mod config;
 mod counts;
+mod older;
 mod pool;
 mod quiet;
 mod tls;
