@@ -6,5 +6,6 @@ mod counts;
 mod older;
 mod pool;
 mod quiet;
+mod reads;
 mod tls;
 mod unix;
