@@ -1,4 +1,5 @@
-//! `accept()` by io_uring: no system call of that name, and no client's address.
+//! `accept()`, `recv()` and `send()` by io_uring: no system calls of these names, and no client's
+//! address.
 
 use std::{
     net::TcpStream,
@@ -12,7 +13,7 @@ use rustix::{
     io::Errno,
     io_uring::{
         IORING_OFF_CQ_RING, IORING_OFF_SQ_RING, IORING_OFF_SQES, IoringEnterFlags, IoringOp,
-        io_uring_cqe, io_uring_enter, io_uring_params, io_uring_setup, io_uring_sqe,
+        io_uring_cqe, io_uring_enter, io_uring_params, io_uring_ptr, io_uring_setup, io_uring_sqe,
     },
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
@@ -50,12 +51,32 @@ impl Ring {
 
     /// Accepts one connection.
     pub fn accept(&self, listener: impl AsFd) -> Result<TcpStream> {
-        let offsets = (&self.parameters.sq_off, &self.parameters.cq_off);
-        let request = io_uring_sqe {
+        let accepted = self.run(io_uring_sqe {
             opcode: IoringOp::Accept,
             fd: listener.as_fd().as_raw_fd(),
             ..io_uring_sqe::default()
-        };
+        });
+        // SAFETY: the kernel has just made it for us.
+        Ok(unsafe { TcpStream::from_raw_fd(accepted.context("accept by io_uring")?) })
+    }
+
+    /// Receives what there is, or what comes first.
+    pub fn receive(&self, stream: impl AsFd, into: &mut [u8]) -> Result<usize> {
+        let place = into.as_mut_ptr().cast();
+        let received = self.run(about(IoringOp::Recv, stream, place, into.len()));
+        Ok(received.context("receiving by io_uring")?.cast_unsigned() as usize)
+    }
+
+    /// Sends, of which a part may be enough for the kernel.
+    pub fn send(&self, stream: impl AsFd, from: &[u8]) -> Result<usize> {
+        let place = from.as_ptr().cast_mut().cast();
+        let sent = self.run(about(IoringOp::Send, stream, place, from.len()));
+        Ok(sent.context("sending by io_uring")?.cast_unsigned() as usize)
+    }
+
+    /// Has the kernel do what is asked, and waits for its result. What the request names must live.
+    fn run(&self, request: io_uring_sqe) -> Result<i32> {
+        let offsets = (&self.parameters.sq_off, &self.parameters.cq_off);
         // SAFETY: the mapping is at least a page, and the only entry is ours until it is submitted.
         unsafe { self.entries.at::<io_uring_sqe>(0).write(request) };
         let tail = self.submissions.word(offsets.0.tail);
@@ -67,7 +88,7 @@ impl Ring {
             tail.load(Ordering::Relaxed).wrapping_add(1),
             Ordering::Release,
         );
-        // SAFETY: the request names no memory.
+        // SAFETY: memory that the request names is borrowed by our callers until it is completed.
         unsafe { io_uring_enter(&self.descriptor, 1, 1, IoringEnterFlags::GETEVENTS) }
             .context("io_uring_enter")?;
         let head = self.completions.word(offsets.1.head);
@@ -78,11 +99,27 @@ impl Ring {
         let result = unsafe { (*self.completions.at::<io_uring_cqe>(place)).res };
         head.fetch_add(1, Ordering::Release);
         if result < 0 {
-            return Err(Errno::from_raw_os_error(-result)).context("accept by io_uring");
+            return Err(Errno::from_raw_os_error(-result).into());
         }
-        // SAFETY: the kernel has just made it for us.
-        Ok(unsafe { TcpStream::from_raw_fd(result) })
+        Ok(result)
     }
+}
+
+/// A request about memory of ours.
+fn about(
+    opcode: IoringOp,
+    stream: impl AsFd,
+    place: *mut libc::c_void,
+    length: usize,
+) -> io_uring_sqe {
+    let mut request = io_uring_sqe {
+        opcode,
+        fd: stream.as_fd().as_raw_fd(),
+        ..io_uring_sqe::default()
+    };
+    request.addr_or_splice_off_in.addr = io_uring_ptr::new(place);
+    request.len.len = length as u32;
+    request
 }
 
 /// A page of a ring.

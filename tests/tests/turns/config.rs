@@ -44,7 +44,7 @@ fn a_listener_without_turns() -> Result<()> {
                     .is_ok_and(|it| it[0].total == SHORT)
         })?;
         daemon::expect_bpf(&view)?;
-        for view in [view, daemon.looked_anew(&[followed.clone()])?] {
+        for view in [view, daemon.looked_anew(std::slice::from_ref(&followed))?] {
             assert_eq!(lookup::listener(&view, &excluded)?.turns, None);
             assert_eq!(turns::of_workers(&view, &server.workers())?, SHORT);
         }

@@ -3,6 +3,9 @@
 mod agreement;
 mod config;
 mod counts;
+mod older;
 mod pool;
 mod quiet;
+mod reads;
 mod tls;
+mod unix;
