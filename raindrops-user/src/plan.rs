@@ -518,30 +518,22 @@ mod tests {
 
     #[test]
     fn turns_are_off_where_a_function_is_not_as_expected() {
-        let turns = |change: fn(&mut BTreeMap<&'static str, u32>)| {
-            let mut parameters = transfer_parameters();
-            change(&mut parameters);
-            transfers(&parameters).map_err(|off| off.reason)
+        let turns = |function, parameters| {
+            let mut all = transfer_parameters();
+            match parameters {
+                Some(parameters) => all.insert(function, parameters),
+                None => all.remove(function),
+            };
+            transfers(&all).map_err(|off| off.reason)
         };
-        let without_pages = turns(|parameters| {
-            parameters.remove("inet_sendpage");
-        });
+        let without_pages = turns("inet_sendpage", None);
         assert_eq!(without_pages.map(|functions| functions.len()), Ok(4));
-        for (function, change) in [
-            (
-                "inet6_recvmsg",
-                (|parameters| {
-                    parameters.remove("inet6_recvmsg");
-                }) as fn(&mut BTreeMap<_, _>),
-            ),
-            ("inet_recvmsg", |parameters| {
-                parameters.insert("inet_recvmsg", 5);
-            }),
-            ("inet_sendpage", |parameters| {
-                parameters.insert("inet_sendpage", 6);
-            }),
+        for (function, parameters) in [
+            ("inet6_recvmsg", None),
+            ("inet_recvmsg", Some(5)),
+            ("inet_sendpage", Some(6)),
         ] {
-            let reason = turns(change).unwrap_err();
+            let reason = turns(function, parameters).unwrap_err();
             assert!(
                 reason.contains(&format!("its {function} is not")),
                 "{reason}"

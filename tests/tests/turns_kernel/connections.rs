@@ -38,13 +38,14 @@ fn step_by_step() -> Result<()> {
         assert_eq!(worker.class, Some(Class::Direct));
         assert!(turns.oldest_us.is_some());
         told(|it| it.write(20))?;
+        take(&client, 20)?;
         totals.answers += 1;
         totals.bytes_out += 20;
         stage.shows("answered", WRITING, totals)?;
         told(|it| it.write(5))?;
+        take(&client, 5)?;
         totals.bytes_out += 5;
         stage.shows("answered on", WRITING, totals)?;
-        take(&client, 25)?;
         told(Connection::poll)?;
         let view = stage.shows("waited for more", IDLE, totals)?;
         assert!(
@@ -102,6 +103,7 @@ fn half_closed() -> Result<()> {
         stage.shows("read to the end", CALLING, totals)?;
         let writes = it.clone();
         thread.does(move || writes.write(8))?;
+        take(&client, 8)?;
         totals.answers += 1;
         totals.bytes_out += 8;
         stage.shows("answered", WRITING, totals)?;
@@ -163,9 +165,9 @@ fn stalled_client() -> Result<()> {
         take(&client, room)?;
         let writes = it.clone();
         thread.does(move || writes.write(100))?;
+        take(&client, 100)?;
         totals.bytes_out += 100;
         stage.shows("room", WRITING, totals)?;
-        take(&client, 100)?;
 
         ask(&client, 1)?;
         let writes = it.clone();

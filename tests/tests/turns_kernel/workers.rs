@@ -102,9 +102,10 @@ fn event_loop() -> Result<()> {
             totals.bytes_in += 1;
         }
         stage.shows("both read", [0, 0, 2, 0, 0, 0], totals)?;
-        for (_, it) in &pairs {
+        for (client, it) in &pairs {
             let it = it.clone();
             thread.does(move || it.write(1))?;
+            take(client, 1)?;
             totals.answers += 1;
             totals.bytes_out += 1;
         }
