@@ -98,8 +98,10 @@ fn born<E: EventWord>(sock: Sock) -> Result<(), Miss> {
         // SAFETY: a pointer to a whole map value.
         let earlier = unsafe { &mut *earlier };
         let before = E::set(&raw mut earlier.events, event::CLOSED);
-        if before & (event::ACCEPTED | event::CLOSED) == event::ACCEPTED {
-            leave(Listener::at(earlier.listener)?, earlier, before, None);
+        if before & (event::ACCEPTED | event::CLOSED) == event::ACCEPTED
+            && let Ok(listener) = Listener::at(earlier.listener)
+        {
+            leave(listener, earlier, before, None);
         }
     }
     CONNECTIONS

@@ -16,6 +16,9 @@ use crate::{
 /// what it reads has read one or two before its first answer.
 const PURE_READER: u32 = 3;
 
+/// Less than one answer in so many reads is none of a thread that answers what it reads.
+const RARELY: u64 = 16;
+
 /// A thread that has begun so many turns and answered none does not do them one by one.
 const SEVERAL: u32 = 2;
 
@@ -129,22 +132,33 @@ impl Gauges {
     };
 }
 
+impl Thread {
+    /// It reads for others. Now and then such a thread answers itself: puma's reactor writes what is to
+    /// be said of a request that it cannot read.
+    const fn reads_for_others(&self) -> bool {
+        self.reads >= PURE_READER && self.answers as u64 * RARELY <= self.reads as u64
+    }
+
+    /// It is one of those that answer.
+    const fn is_handler(&self) -> bool {
+        self.answers > 0 && !self.reads_for_others()
+    }
+}
+
 /// How a process works, by what its living threads have done. `living`: how many it has, where known.
 #[must_use]
 pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
-    let answers = |thread: &&Thread| thread.answers > 0;
-    let mut handlers = threads.iter().filter(answers).peekable();
-    let has_handlers = handlers.peek().is_some();
-    if handlers.any(|thread| thread.waits_for_events) {
+    let handlers = || threads.iter().filter(|thread| thread.is_handler());
+    if handlers().any(|thread| thread.waits_for_events) {
         return Class::Loop;
     }
     let handed = threads.iter().any(|thread| thread.handed > 0);
-    let readers = || threads.iter().filter(|thread| thread.answers == 0);
-    if handed && readers().any(|thread| thread.reads >= PURE_READER) {
+    let readers = || threads.iter().filter(|thread| !thread.is_handler());
+    if handed && readers().any(Thread::reads_for_others) {
         Class::Handoff
     } else if living == Some(1) {
         Class::Direct
-    } else if !has_handlers
+    } else if handlers().next().is_none()
         || readers().any(|thread| thread.reads >= SEVERAL || handed && thread.reads > 0)
     {
         Class::Learning
@@ -153,10 +167,18 @@ pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
     }
 }
 
+/// How many threads a process has, as was `told` a moment ago: it may have had only its first one then,
+/// and another has read since.
+#[must_use]
+pub fn living(process: u32, threads: &[Thread], told: Option<u32>) -> Option<u32> {
+    let has_others = threads.iter().any(|thread| thread.id != process);
+    told.filter(|told| *told > 1 || !has_others)
+}
+
 /// Threads that answer.
 #[must_use]
 pub fn handlers(threads: &[Thread]) -> u32 {
-    let handlers = threads.iter().filter(|thread| thread.answers > 0);
+    let handlers = threads.iter().filter(|thread| thread.is_handler());
     u32::try_from(handlers.count()).unwrap_or(u32::MAX)
 }
 
@@ -167,13 +189,13 @@ pub fn handlers(threads: &[Thread]) -> u32 {
 pub fn pool(threads: &[Thread], names: &BTreeMap<u32, &[u8]>, process: &[u8]) -> u32 {
     let kinds: BTreeSet<&[u8]> = threads
         .iter()
-        .filter(|thread| thread.answers > 0)
+        .filter(|thread| thread.is_handler())
         .filter_map(|thread| Some(kind(names.get(&thread.id)?)))
         .filter(|name| *name != kind(process))
         .collect();
     let only_reads = |id: u32| {
         let thread = threads.iter().find(|thread| thread.id == id);
-        thread.is_some_and(|thread| thread.answers == 0 && thread.reads >= SEVERAL)
+        thread.is_some_and(|thread| !thread.is_handler() && thread.reads >= SEVERAL)
     };
     let alike = names
         .iter()

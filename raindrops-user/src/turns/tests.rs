@@ -1,6 +1,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part, pool};
+use super::{
+    Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, living, part, pool,
+};
 use crate::{
     ids::Monotonic,
     view::{
@@ -50,6 +52,18 @@ fn a_process_is_known_by_who_reads_and_who_answers() {
         ),
         (
             vec![thread(4, 6, 2), thread(3, 0, 0)],
+            Some(8),
+            Class::Handoff,
+        ),
+        // Its reactor has said of one request that it was bad, and waits for events.
+        (
+            vec![
+                thread(4, 20, 16),
+                Thread {
+                    waits_for_events: true,
+                    ..thread(40, 1, 0)
+                },
+            ],
             Some(8),
             Class::Handoff,
         ),
@@ -300,4 +314,13 @@ fn a_pool_has_the_threads_that_are_called_as_those_that_answer() {
     let same = [(1, "worker-1"), (2, "worker-2"), (3, "worker-3")];
     assert_eq!(pool_of(&[(1, 9, 0), (2, 0, 9)], &same, "server"), 2);
     assert_eq!(pool_of(&[(2, 1, 1), (3, 1, 1)], &[], "server"), 2);
+}
+
+#[test]
+fn a_process_of_one_thread_has_only_its_first() {
+    assert_eq!(living(1, &[thread(1, 0, 0)], Some(1)), Some(1));
+    assert_eq!(living(7, &[thread(1, 0, 0)], Some(1)), None);
+    assert_eq!(living(7, &[thread(1, 0, 0)], Some(5)), Some(5));
+    assert_eq!(living(7, &[], Some(1)), Some(1));
+    assert_eq!(living(7, &[], None), None);
 }

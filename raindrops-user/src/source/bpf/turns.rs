@@ -285,8 +285,8 @@ impl Turns {
 
 impl Bpf {
     /// Has the programs look over all connections, where that is due. `is_read`: somebody reads the
-    /// views. `living`: how many threads a process has, where known.
-    pub fn look_over_turns(&mut self, is_read: bool, living: impl Fn(Pid) -> Option<u32>) {
+    /// views. `told`: how many threads a process has, where known.
+    pub fn look_over_turns(&mut self, is_read: bool, told: impl Fn(Pid) -> Option<u32>) {
         if self.turns.is_none() {
             return;
         }
@@ -304,7 +304,7 @@ impl Bpf {
         let is_whole = if self.has_no_connections() {
             Ok(true)
         } else {
-            self.teach_classes(now, living);
+            self.teach_classes(now, told);
             self.run_look()
         };
         let Some(turns) = self.turns.as_mut() else {
@@ -336,7 +336,7 @@ impl Bpf {
     }
 
     /// Tells the program that looks how each worker works.
-    fn teach_classes(&mut self, now: Monotonic, living: impl Fn(Pid) -> Option<u32>) {
+    fn teach_classes(&mut self, now: Monotonic, told: impl Fn(Pid) -> Option<u32>) {
         let Some(turns) = self.turns.as_mut() else {
             return;
         };
@@ -347,7 +347,8 @@ impl Bpf {
             }
             let pid = Pid(self.worker_rows.read(index).key.pid);
             let threads = turns.processes.get(&pid.0).map_or(&[][..], Vec::as_slice);
-            let class = match class(threads, living(pid)) {
+            let living = crate::turns::living(pid.0, threads, told(pid));
+            let class = match class(threads, living) {
                 Class::Handoff => abi::class::HANDOFF,
                 Class::Loop => abi::class::LOOP,
                 Class::Direct | Class::Learning => abi::class::DIRECT,

@@ -8,7 +8,9 @@ use super::{Inputs, Row, micros, millis};
 use crate::{
     ids::{Monotonic, Pid, StartTicks},
     snapshot::{ListenerCounts, ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerTurnCounts},
-    turns::{Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, part, pool},
+    turns::{
+        Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, living, part, pool,
+    },
     view::{
         Class, Turns, WorkerTurns, WorkerWait, WriteEnd,
         durations::{durations, sum},
@@ -59,7 +61,10 @@ impl Process {
         let threads = threads.map_or(none, Vec::as_slice);
         let process = inputs.proc.and_then(|proc| proc.processes.get(&pid));
         let is_seen_in_part = turns.is_some_and(|it| it.seen_in_part.contains(&(pid, started)));
-        let class = match class(threads, process.and_then(|process| process.threads)) {
+        let class = match class(
+            threads,
+            living(pid.0, threads, process.and_then(|it| it.threads)),
+        ) {
             // How many of the threads that answer are free is not known.
             Class::Handoff if is_seen_in_part => Class::Learning,
             class => class,
@@ -164,7 +169,7 @@ pub(super) fn of_listeners(
         answer: histogram(|counts| &counts.answer),
         write: histogram(|counts| &counts.write),
         waiting_since: None,
-        oldest_us: age_us(found.oldest, inputs.now),
+        oldest_us: age_us(found.oldest, inputs.now).and_then(known),
         complete: all.is_whole
             && found.unseen == 0
             && rows.iter().zip(&counts).all(|(row, counts)| {
@@ -215,7 +220,8 @@ pub(super) fn of_worker(
     (pid, started): (Pid, StartTicks),
 ) -> Option<OfWorker> {
     let all = turns_of(inputs)?;
-    if all.seen_in_part.contains(&(pid, started)) {
+    let are_hidden = rows.iter().all(|row| !all.listeners.contains_key(&row.key));
+    if are_hidden || all.seen_in_part.contains(&(pid, started)) {
         return None;
     }
     let idle;
@@ -277,8 +283,8 @@ pub(super) fn of_worker(
                 .filter_map(|counts| counts.last_answer)
                 .max()
                 .map(|last| micros_since(last, inputs.now)),
-            oldest_us: age_us(found.oldest, inputs.now),
-            oldest_calling_us: age_us(found.oldest_calling, inputs.now),
+            oldest_us: age_us(found.oldest, inputs.now).and_then(known),
+            oldest_calling_us: age_us(found.oldest_calling, inputs.now).and_then(known),
             oldest_calling_thread: found.oldest_calling.map(|oldest| oldest.thread),
             oldest_thread: found.oldest.map(|oldest| oldest.thread),
         },
