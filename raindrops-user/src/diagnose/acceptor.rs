@@ -40,6 +40,8 @@ enum Reason {
     HandsFull,
     /// It has so many clients, and could do more for them.
     Clients(u64),
+    /// It has one thread and no limit: it waits for these to send a request.
+    Silent(u64),
 }
 
 /// Workers that hold clients, are not busy with them, and have stopped accepting. The limit itself
@@ -63,9 +65,12 @@ fn at_limit(
         .zip(&reasons)
         .filter_map(|(worker, reason)| match reason {
             Reason::Clients(clients) => Some((*worker, *clients)),
-            Reason::HandsFull => None,
+            Reason::HandsFull | Reason::Silent(_) => None,
         })
         .collect();
+    if holding.is_empty() {
+        return silent(scene, listener, queue, &workers, &reasons);
+    }
     let (most, _) = holding.iter().max_by_key(|(_, clients)| *clients)?;
     let clients: u64 = holding.iter().map(|(_, clients)| clients).sum();
     let hands: Option<Vec<Hands>> = holding.iter().map(|(it, _)| scene.hands(it)).collect();
@@ -114,6 +119,62 @@ fn at_limit(
     })
 }
 
+/// Workers of one thread each that read from clients who do not send: nobody else gets a turn, and
+/// no turn is open that would show it.
+fn silent(
+    scene: &Scene<'_>,
+    listener: &Listener,
+    queue: Waiting,
+    workers: &[&Worker],
+    reasons: &[Reason],
+) -> Option<Finding> {
+    let waits = workers.iter().zip(reasons);
+    let waiting: Vec<(&Worker, u64)> = waits
+        .filter_map(|(worker, reason)| match reason {
+            Reason::Silent(clients) => Some((*worker, *clients)),
+            Reason::HandsFull | Reason::Clients(_) => None,
+        })
+        .collect();
+    let (first, _) = waiting.first()?;
+    let clients: u64 = waiting.iter().map(|(_, clients)| clients).sum();
+    let (who, pid) = match waiting.len() {
+        1 => (
+            format!("{} waits", words::worker(scene.view, first)),
+            Some(first.pid),
+        ),
+        count => {
+            let who = words::workers(scene.view, count, listener.server.value());
+            (format!("{who} wait"), None)
+        }
+    };
+    Some(Finding {
+        code: Code::SlowClients,
+        amount: queue.count,
+        severity: Severity::Warning,
+        subject: Subject {
+            pid,
+            ..words::subject(listener)
+        },
+        since: Some(queue.since),
+        text: format!(
+            "{}: {who} for {} that {} sent nothing, or not all, of a request; {}",
+            words::place(scene.view, listener),
+            plural(clients, "client"),
+            if clients == 1 { "has" } else { "have" },
+            words::in_queue(queue)
+        ),
+        evidence: evidence([
+            ("clients", Some(clients)),
+            ("workers", Some(waiting.len() as u64)),
+            ("queued", Some(queue.count)),
+            ("waiting_ms", Some(words::to_millis(queue.lasted))),
+        ]),
+        next: "put a proxy that buffers requests in front of it (nginx), or shorten its read \
+               timeout"
+            .to_owned(),
+    })
+}
+
 /// `None` when nothing known keeps it from accepting, or that it accepts.
 fn reason(scene: &Scene<'_>, worker: &Worker, stuck: &BTreeMap<u32, Stuck<'_>>) -> Option<Reason> {
     if stuck.get(&worker.pid).is_some_and(Stuck::is_whole) {
@@ -134,7 +195,13 @@ fn reason(scene: &Scene<'_>, worker: &Worker, stuck: &BTreeMap<u32, Stuck<'_>>) 
         Class::Learning => false,
     };
     let clients = worker.clients.filter(|clients| *clients > 0)?;
-    (is_free && scene.is_whole(worker)).then_some(Reason::Clients(clients))
+    let has_one_thread = hands.is_some_and(|hands| hands.all == 1);
+    let reason = if worker.class == Some(Class::Direct) && has_one_thread {
+        Reason::Silent(clients)
+    } else {
+        Reason::Clients(clients)
+    };
+    (is_free && scene.is_whole(worker)).then_some(reason)
 }
 
 /// Nobody holds the socket, nobody who holds it serves it, or those who serve it do nothing at all.

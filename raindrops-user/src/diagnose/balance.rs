@@ -1,7 +1,8 @@
 //! Verdicts on how accepts are spread over the workers of one listener.
 //!
 //! The last worker to fall asleep is the first that epoll wakes, so at light load one of them gets
-//! nearly everything. That costs nothing until it has more than it can do while others have nothing.
+//! nearly everything. That costs nothing until it has more than it can do while others have nothing,
+//! and until then it is no verdict: the view has the ratio.
 
 use super::{
     Severity, Subject,
@@ -29,7 +30,7 @@ fn skewed(scene: &Scene<'_>, listener: &Listener) -> Option<Finding> {
     let skew = listener.skew.as_ref().filter(|skew| {
         skew.workers > 1 && skew.ratio >= UNEVEN && skew.accepts >= ENOUGH_ACCEPTS
     })?;
-    let harm = harm(scene, listener, skew);
+    let harm = harm(scene, listener, skew)?;
     let share = share(skew);
     let favoured = scene.worker(skew.pid);
     let favoured = favoured.map_or_else(
@@ -38,54 +39,38 @@ fn skewed(scene: &Scene<'_>, listener: &Listener) -> Option<Finding> {
     );
     let others = plural(u64::from(skew.workers - 1), "other worker");
     let rest = if skew.ratio < 1.0 { "the rest" } else { "none" };
-    let mut text = format!(
-        "{}: {favoured} took {} of {} in {} s, {others} {rest}",
-        words::place(scene.view, listener),
-        percent(share),
-        plural(skew.accepts, "accept"),
-        skew.over_ms.div_ceil(1000),
-    );
-    if let Some(harm) = &harm {
-        text.push_str(&format!(
-            "; {}, as in every look for {}, while {} nothing to do",
-            words::wait(harm.waiting.count, harm.thing),
-            words::time(harm.waiting.lasted),
-            match harm.idle {
-                1 => "1 worker has".to_owned(),
-                idle => format!("{idle} workers have"),
-            },
-        ));
-    }
+    let idle = match harm.idle {
+        1 => "1 worker has".to_owned(),
+        idle => format!("{idle} workers have"),
+    };
     Some(Finding {
         code: Code::Skew,
-        amount: harm.as_ref().map_or(0, |harm| harm.waiting.count),
-        severity: if harm.is_some() {
-            Severity::Warning
-        } else {
-            Severity::Info
-        },
+        amount: harm.waiting.count,
+        severity: Severity::Warning,
         subject: Subject {
             pid: Some(skew.pid),
             ..words::subject(listener)
         },
-        since: harm.as_ref().map(|harm| harm.waiting.since),
-        text,
+        since: Some(harm.waiting.since),
+        text: format!(
+            "{}: {favoured} took {} of {} in {} s, {others} {rest}; {}, while {idle} nothing to do",
+            words::place(scene.view, listener),
+            percent(share),
+            plural(skew.accepts, "accept"),
+            skew.over_ms.div_ceil(1000),
+            words::waits_now(harm.waiting, harm.thing, ""),
+        ),
         evidence: evidence([
             ("share_percent", Some((share * 100.0).round() as u64)),
             ("accepts", Some(skew.accepts)),
             ("over_ms", Some(skew.over_ms)),
             ("workers", Some(u64::from(skew.workers))),
-            ("idle_workers", harm.as_ref().map(|harm| harm.idle)),
-            ("waiting", harm.as_ref().map(|harm| harm.waiting.count)),
+            ("idle_workers", Some(harm.idle)),
+            ("waiting", Some(harm.waiting.count)),
         ]),
-        next: if harm.is_some() {
-            "give each worker a socket of its own (SO_REUSEPORT; nginx: listen … reuseport), or \
-             let each accept less at a time"
-        } else {
-            "nothing, while no connection waits: at light load the kernel wakes the same worker \
-             again and again"
-        }
-        .to_owned(),
+        next: "give each worker a socket of its own (SO_REUSEPORT; nginx: listen … reuseport), or \
+               let each accept less at a time"
+            .to_owned(),
     })
 }
 
@@ -161,7 +146,7 @@ mod tests {
                 "light load goes to the worker that slept last",
                 nginx,
                 |view| skew(view, 1.0, 2000),
-                &["info skew"],
+                &[],
             ),
             ("less uneven", nginx, |view| skew(view, 0.49, 2000), &[]),
             (
@@ -198,11 +183,7 @@ mod tests {
                     calling(view, 1, 4, 0.8);
                     inside(view, 0, 60, 3.0);
                 },
-                &[
-                    "warning workers-saturated",
-                    "warning pool-shortage",
-                    "info skew",
-                ],
+                &["warning workers-saturated", "warning pool-shortage"],
             ),
             (
                 "connections wait in the queue while the other has nothing to do",
@@ -233,7 +214,7 @@ mod tests {
                     inside(view, 0, 60, 3.0);
                     stalled(view, 1, "T", 3.0);
                 },
-                &["warning pool-shortage", "info skew"],
+                &["warning pool-shortage"],
             ),
             (
                 "they wait for a moment each",
@@ -242,30 +223,24 @@ mod tests {
                     skew(view, 0.9, 2000);
                     queue(view, 2, 3.0);
                 },
-                &["info skew"],
+                &[],
             ),
         ]);
     }
 
     #[test]
     fn who_took_how_much_of_how_many() {
-        let harmless = verdicts(nginx, |view| skew(view, 0.94, 5000)).swap_remove(0);
-        assert_eq!(
-            harmless.text,
-            "127.0.0.1:8080: worker 101 of nginx:100 took 97% of 5000 accepts in 60 s, 1 other \
-             worker the rest"
-        );
-        let harmful = verdicts(puma, |view| {
+        let verdict = verdicts(puma, |view| {
             skew(view, 0.94, 5000);
             queue(view, 60, 3.0);
         })
         .swap_remove(0);
         assert_eq!(
-            harmful.text,
+            verdict.text,
             "127.0.0.1:8080: worker 101 of puma:100 took 97% of 5000 accepts in 60 s, 1 other \
-             worker the rest; 60 connections wait, as in every look for 3.0s, while 1 worker has \
-             nothing to do"
+             worker the rest; 60 connections wait now, some have in every look for 3.0s, while 1 \
+             worker has nothing to do"
         );
-        assert_eq!(harmful.evidence["share_percent"], 97);
+        assert_eq!(verdict.evidence["share_percent"], 97);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     Severity, Subject,
     finding::{Code, Finding, evidence},
-    scene::{Hands, PATIENCE, Scene, Team},
+    scene::{Hands, Scene, Team},
     words,
 };
 use crate::{
@@ -49,30 +49,26 @@ fn slow_clients(scene: &Scene<'_>, team: &Team<'_>) -> Option<Finding> {
     if oldest < SLOW {
         return None;
     }
-    let waits = queue_waits(scene, team);
-    let (severity, of) = match threads(scene, team) {
-        Some(all) if blocked * 2 >= all => (
-            Severity::Warning,
-            format!("of its {}", plural(all, "thread")),
-        ),
+    let all = threads(scene, team);
+    let of = match all {
+        Some(all) if blocked * 2 >= all => plural(all, "thread"),
         Some(_) => return None,
         None => {
-            let clients: u64 = team
-                .workers
-                .iter()
-                .map(|it| it.clients)
-                .sum::<Option<_>>()?;
+            let clients = team.workers.iter().map(|it| it.clients);
+            let clients: u64 = clients.sum::<Option<_>>()?;
             if blocked < MANY_WRITERS || blocked * 2 < clients {
                 return None;
             }
-            // Downloads over slow lines are what a loop is for, until somebody has to wait for them.
-            let severity = if waits {
-                Severity::Warning
-            } else {
-                Severity::Info
-            };
-            (severity, format!("of its {}", plural(clients, "client")))
+            plural(clients, "client")
         }
+    };
+    // A download over a slow line is what a server is for, until somebody has to wait for it or
+    // nobody is left for the next one.
+    let is_trouble = somebody_waits(scene, team) || all.is_some_and(|all| blocked >= all);
+    let severity = if is_trouble {
+        Severity::Warning
+    } else {
+        Severity::Info
     };
     let server = team.server.map_or_else(
         || format!("process {}", team.workers[0].pid),
@@ -85,14 +81,14 @@ fn slow_clients(scene: &Scene<'_>, team: &Team<'_>) -> Option<Finding> {
         subject: of_team(scene, team),
         since: None,
         text: format!(
-            "{server}: {blocked} {of} {} blocked by clients that do not take their answers; the \
+            "{server}: {blocked} of its {of} {} blocked by clients that do not take their answers; the \
              oldest turn is {} old",
             if blocked == 1 { "is" } else { "are" },
             words::time(oldest)
         ),
         evidence: evidence([
             ("blocked", Some(blocked)),
-            ("threads", threads(scene, team)),
+            ("threads", all),
             ("clients", team.workers.iter().map(|it| it.clients).sum()),
             ("oldest_turn_ms", Some(words::to_millis(oldest))),
         ]),
@@ -109,10 +105,9 @@ fn threads(scene: &Scene<'_>, team: &Team<'_>) -> Option<u64> {
     Some(hands.iter().map(|hands| hands.all).sum())
 }
 
-fn queue_waits(scene: &Scene<'_>, team: &Team<'_>) -> bool {
-    let listeners = team.workers.iter().flat_map(|worker| scene.served(worker));
-    let mut queues = listeners.filter_map(|listener| scene.queue(listener));
-    queues.any(|queue| queue.lasted >= PATIENCE)
+fn somebody_waits(scene: &Scene<'_>, team: &Team<'_>) -> bool {
+    let mut listeners = team.workers.iter().flat_map(|worker| scene.served(worker));
+    listeners.any(|listener| scene.has_to_wait(listener))
 }
 
 /// The server, with its listener where that is only one.
@@ -180,8 +175,8 @@ fn half_closed(scene: &Scene<'_>, listener: &Listener) -> Option<Finding> {
 mod tests {
     use crate::{
         diagnose::fixture::{
-            calling, check, listener_turns, nginx, no_accepts, no_answers, puma, queue, unicorn,
-            verdicts, writing,
+            calling, check, inside, listener_turns, nginx, no_accepts, no_answers, puma, queue,
+            unicorn, verdicts, writing,
         },
         view::{View, WriteEnd},
     };
@@ -193,6 +188,42 @@ mod tests {
                 "half of the threads write to stalled readers",
                 puma,
                 |view| writing(view, 0, 4, 4, 20.0),
+                &["info slow-clients"],
+            ),
+            (
+                "and connections wait",
+                puma,
+                |view| {
+                    writing(view, 0, 4, 4, 20.0);
+                    queue(view, 60, 1.2);
+                },
+                &["warning slow-clients"],
+            ),
+            (
+                "and connections wait for a moment each",
+                puma,
+                |view| {
+                    writing(view, 0, 4, 4, 20.0);
+                    queue(view, 2, 60.0);
+                },
+                &["info slow-clients"],
+            ),
+            (
+                "and requests wait inside",
+                puma,
+                |view| {
+                    writing(view, 0, 4, 4, 20.0);
+                    inside(view, 0, 60, 1.3);
+                },
+                &["warning slow-clients"],
+            ),
+            (
+                "all of the threads",
+                puma,
+                |view| {
+                    writing(view, 0, 4, 4, 20.0);
+                    writing(view, 1, 4, 4, 3.0);
+                },
                 &["warning slow-clients"],
             ),
             (
@@ -217,7 +248,7 @@ mod tests {
                 "one of two single threads",
                 unicorn,
                 |view| writing(view, 0, 1, 1, 4.0),
-                &["warning slow-clients"],
+                &["info slow-clients"],
             ),
             (
                 "long downloads to slow clients from an event loop",
@@ -236,7 +267,7 @@ mod tests {
                 nginx,
                 |view| {
                     writing(view, 0, 200, 150, 600.0);
-                    queue(view, 3, 1.2);
+                    queue(view, 60, 1.2);
                 },
                 &["warning slow-clients"],
             ),

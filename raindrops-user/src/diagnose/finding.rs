@@ -191,8 +191,8 @@ mod tests {
                 ["critical queue-dropping", "warning stuck-worker"],
             ),
             (
-                finding(Code::Skew, Info, Some("1:17"), "puma:1"),
-                ["critical queue-dropping", "info skew"],
+                finding(Code::SlowClients, Info, Some("1:17"), "puma:1"),
+                ["critical queue-dropping", "info slow-clients"],
             ),
             (
                 finding(Code::FdLimit, Warning, None, "puma:1"),

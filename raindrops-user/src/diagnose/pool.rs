@@ -86,10 +86,12 @@ fn shortage(scene: &Scene<'_>, team: &Team<'_>, short: &[Short<'_>]) -> Option<F
         },
         since: short.iter().map(|it| it.waiting.since).min(),
         text: format!(
-            "{} inside {}, as in every look for {}: {}{more}",
-            words::wait(worst.waiting.count, "request"),
-            words::worker(scene.view, worst.worker),
-            words::time(worst.waiting.lasted),
+            "{}: {}{more}",
+            words::waits_now(
+                worst.waiting,
+                "request",
+                &format!(" inside {}", words::worker(scene.view, worst.worker))
+            ),
             match worst.hands.all {
                 1 => "its only thread is in a turn".to_owned(),
                 all => format!("all its {all} threads are in turns"),

@@ -24,6 +24,10 @@ const FEWEST_ENDS: u32 = 3;
 /// A worker that lived for less has not been of use. Slow applications take 20 s to load.
 const SHORT_LIFE: Duration = Duration::from_secs(30);
 
+/// Who ends so soon has failed. Servers that keep workers only while they are needed, or replace
+/// them after some work, give them longer than this.
+const FAILED: Duration = Duration::from_secs(3);
+
 pub(super) fn fd_limit(scene: &Scene<'_>) -> Vec<Finding> {
     let teams = scene.teams();
     teams.iter().filter_map(|it| few_left(scene, it)).collect()
@@ -125,7 +129,11 @@ fn crash_loop(scene: &Scene<'_>, server: &Server) -> Option<Finding> {
     Some(Finding {
         code: Code::WorkerCrashLoop,
         amount: u64::from(exits.count),
-        severity: Severity::Warning,
+        severity: if life < FAILED || is_without_workers(scene, server) || waits(scene, server) {
+            Severity::Warning
+        } else {
+            Severity::Info
+        },
         subject: Subject {
             server: Some(server.id.clone()),
             pid: server.master,
@@ -155,6 +163,18 @@ fn crash_loop(scene: &Scene<'_>, server: &Server) -> Option<Finding> {
                its workers end"
             .to_owned(),
     })
+}
+
+/// Nobody has come so far as to accept anything. How many workers it should have is not known.
+fn is_without_workers(scene: &Scene<'_>, server: &Server) -> bool {
+    let accepts = |pid: &u32| scene.worker(*pid).and_then(|worker| worker.accepts);
+    server.workers.iter().all(|pid| accepts(pid) == Some(0))
+}
+
+fn waits(scene: &Scene<'_>, server: &Server) -> bool {
+    let listeners = scene.view.listeners.iter();
+    let mut listeners = listeners.filter(|it| it.server.value() == Some(&server.id));
+    listeners.any(|it| it.recent.overflows > Some(0) || scene.has_to_wait(it))
 }
 
 /// Workers that began within the time in which the others ended, or of which that is not known.
@@ -275,6 +295,7 @@ mod tests {
                     view.servers[0].workers.truncate(1);
                     view.listeners[0].workers = Some(vec![101]);
                     view.workers.truncate(1);
+                    view.workers[0].accepts = Some(0);
                     all_young(view);
                 },
                 &["warning worker-crash-loop"],
@@ -287,6 +308,32 @@ mod tests {
                     view.servers[0].workers.clear();
                     view.listeners[0].workers = Some(Vec::new());
                     view.workers.clear();
+                },
+                &["warning worker-crash-loop"],
+            ),
+            (
+                "none is left after some time: nobody accepts",
+                unicorn,
+                |view| {
+                    exits(view, 3, 20.0);
+                    view.servers[0].workers.clear();
+                    view.listeners[0].workers = Some(Vec::new());
+                    view.workers.clear();
+                },
+                &["warning worker-crash-loop"],
+            ),
+            (
+                "workers that are ended when they have nothing to do, or after some requests",
+                unicorn,
+                |view| exits(view, 5, 3.0),
+                &["info worker-crash-loop"],
+            ),
+            (
+                "and connections wait",
+                unicorn,
+                |view| {
+                    exits(view, 5, 10.0);
+                    queue(view, 60, 1.2);
                 },
                 &["warning worker-crash-loop"],
             ),

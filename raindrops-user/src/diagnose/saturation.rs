@@ -170,13 +170,8 @@ fn saturated_text(
         stuck => format!(", and {} stuck", plural(stuck as u64, "more worker")),
     };
     let queue = pressure.queue.map(words::in_queue);
-    let inside = pressure.inside.map(|inside| {
-        format!(
-            "{} inside the workers, as in every look for {}",
-            words::wait(inside.count, "request"),
-            words::time(inside.lasted)
-        )
-    });
+    let inside = pressure.inside;
+    let inside = inside.map(|it| words::waits_now(it, "request", " inside the workers"));
     let waits: Vec<String> = queue.into_iter().chain(inside).collect();
     format!(
         "{}: {all}{oldest}{stuck}; {}; a wait takes about {}",

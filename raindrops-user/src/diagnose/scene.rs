@@ -179,6 +179,17 @@ impl<'v> Scene<'v> {
         (over > 0.0).then(|| drained(inside, answers as f64 / over))
     }
 
+    /// Whether connections or requests of a listener have waited for some time, and it is noticed.
+    pub fn has_to_wait(&self, listener: &Listener) -> bool {
+        let noticed = |waiting: Waiting, delay: Option<Duration>| {
+            waiting.lasted >= PATIENCE && delay.is_some_and(|delay| delay >= NOTICEABLE)
+        };
+        let queue = self.queue(listener);
+        let inside = self.inside(listener);
+        queue.is_some_and(|queue| noticed(queue, self.queue_delay(listener, queue)))
+            || inside.is_some_and(|inside| noticed(inside, Self::inside_delay(listener, inside)))
+    }
+
     /// Time since any process that serves it accepted anything, from whichever listener.
     pub fn last_accept(&self, listener: &Listener) -> Fact<Duration> {
         let Some(workers) = self.serving(listener) else {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     render::units::plural,
-    view::{Class, Listener, Stalled, Worker},
+    view::{Class, Listener, Place, Stalled, Worker},
 };
 
 /// A worker that gets nowhere, and how that was seen.
@@ -239,6 +239,7 @@ impl Cause<'_> {
 
     fn text(&self, scene: &Scene<'_>, worker: &Worker, work: &Work<'_>) -> String {
         let who = words::worker(scene.view, worker);
+        let place = self.place(worker);
         let mut text = match self {
             Self::Stopped(stalled) => format!(
                 "{who} has been stopped (state {}) for {}",
@@ -253,10 +254,13 @@ impl Cause<'_> {
             ),
             Self::LongTurn(turn) => {
                 let other = turn.thread.filter(|thread| *thread != worker.pid);
-                let (thread, state) = match other {
-                    Some(thread) => (format!("thread {thread} of "), String::new()),
-                    None => (String::new(), format!(" (state {})", worker.state)),
+                let state = match (&place, other) {
+                    (Some(place), _) => Some(&place.state),
+                    (None, None) => Some(&worker.state),
+                    (None, Some(_)) => None,
                 };
+                let state = state.map_or(String::new(), |state| format!(" (state {state})"));
+                let thread = other.map_or(String::new(), |it| format!("thread {it} of "));
                 format!(
                     "{thread}{who} has been in one turn for {}{state}, while turns of others end \
                      and 99% are answered within {}",
@@ -292,20 +296,23 @@ impl Cause<'_> {
         if !pending.is_empty() {
             text.push_str(&format!("; {}", pending.join(", ")));
         }
-        text.push_str(&self.sits_in(worker).unwrap_or_default());
+        text.push_str(&place.and_then(|it| sits_in(&it)).unwrap_or_default());
         text
     }
 
     /// Where the kernel has it, if that was read of this very thread.
-    fn sits_in(&self, worker: &Worker) -> Option<String> {
-        let stalled = worker.stalled.as_ref()?;
-        if self.thread()? != stalled.thread {
-            return None;
-        }
-        match (&stalled.syscall, &stalled.wchan) {
-            (Some(syscall), Some(wchan)) => Some(format!("; it is in {syscall}, in {wchan}")),
-            (Some(place), None) | (None, Some(place)) => Some(format!("; it is in {place}")),
-            (None, None) => None,
+    fn place(&self, worker: &Worker) -> Option<Place> {
+        let thread = self.thread()?;
+        let stalled = worker.stalled.as_ref().filter(|it| it.thread == thread);
+        let turns = worker.turns.as_ref();
+        let is_at_oldest = turns.is_some_and(|turns| turns.oldest_thread == Some(thread));
+        match stalled {
+            Some(stalled) => Some(Place {
+                state: stalled.state.clone(),
+                syscall: stalled.syscall.clone(),
+                wchan: stalled.wchan.clone(),
+            }),
+            None => worker.oldest_place.clone().filter(|_| is_at_oldest),
         }
     }
 
@@ -332,6 +339,14 @@ impl Cause<'_> {
                  something keeps it from reading"
             ),
         }
+    }
+}
+
+fn sits_in(place: &Place) -> Option<String> {
+    match (&place.syscall, &place.wchan) {
+        (Some(syscall), Some(wchan)) => Some(format!("; it is in {syscall}, in {wchan}")),
+        (Some(within), None) | (None, Some(within)) => Some(format!("; it is in {within}")),
+        (None, None) => None,
     }
 }
 

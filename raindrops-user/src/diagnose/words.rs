@@ -66,6 +66,15 @@ pub(super) fn in_queue(queue: Waiting) -> String {
     )
 }
 
+/// What waits now, at a place if one is given. Every look found some, not so many, nor the same ones.
+pub(super) fn waits_now(waiting: Waiting, thing: &str, place: &str) -> String {
+    format!(
+        "{}{place} now, some have in every look for {}",
+        wait(waiting.count, thing),
+        time(waiting.lasted)
+    )
+}
+
 pub(super) fn time(duration: Duration) -> String {
     micros(to_micros(duration))
 }

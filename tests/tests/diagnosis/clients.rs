@@ -1,6 +1,6 @@
 //! Clients that keep a server busy without use.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use raindrops_tests::{
     client::{Address, Client},
     daemon::{Place, User},
@@ -10,6 +10,7 @@ use raindrops_tests::{
     skip::{Need, can_run},
     wait,
 };
+use raindrops_user::diagnose::Severity;
 
 use crate::{answered, asking};
 
@@ -46,8 +47,8 @@ fn clients_that_give_up() -> Result<()> {
     })
 }
 
-/// Check that a reader who does not go on is told to take the worker that answers him, and not when
-/// he does.
+/// Check that a reader who does not go on is told to take the worker that answers him, as no trouble
+/// while nobody waits, and not when he does.
 #[test]
 fn stalled_readers_take_half_of_the_threads() -> Result<()> {
     if !can_run(&[Need::Root, Need::Bpf, Need::Program("unicorn")]) {
@@ -62,9 +63,16 @@ fn stalled_readers_take_half_of_the_threads() -> Result<()> {
         // More than the buffers of a connection.
         client.ask_and_close("/big/64")?;
         client.begun()?;
-        let verdict = daemon.until_verdict("slow-clients", |_| true)?;
+        let diagnosis = daemon.until_diagnosed("a slow reader", |it| {
+            it.verdicts.iter().any(|it| it.verdict == "slow-clients")
+        })?;
+        // The other worker is there for whoever comes.
+        let [verdict] = &diagnosis.verdicts[..] else {
+            bail!("only this: {diagnosis:?}");
+        };
+        assert_eq!(verdict.severity, Severity::Info, "{verdict:?}");
         assert_eq!(
-            figures(&verdict, ["blocked", "threads"]),
+            figures(verdict, ["blocked", "threads"]),
             [Some(1), Some(2)],
             "{verdict:?}"
         );

@@ -31,13 +31,22 @@ fn workers_that_hold_as_many_as_they_want() {
             &["warning worker-at-limit"],
         ),
         (
-            "one of two, while the other is in a turn",
+            "one of two, while the other's threads are all in turns",
+            puma,
+            |view| {
+                full(view, 8);
+                calling(view, 1, 4, 0.5);
+            },
+            &["warning worker-at-limit"],
+        ),
+        (
+            "a single thread has no limit: it waits for a client that sends nothing",
             unicorn,
             |view| {
                 full(view, 1);
                 calling(view, 1, 1, 0.5);
             },
-            &["warning worker-at-limit"],
+            &["warning slow-clients"],
         ),
         (
             "connections have only just come",
@@ -123,6 +132,20 @@ fn how_many_it_holds() {
          connections wait in its queue, which has not been empty for 12s"
     );
     assert_eq!(one.subject.pid, Some(101));
+}
+
+#[test]
+fn whom_single_threads_wait_for() {
+    let verdict = verdicts(unicorn, |view| full(view, 1)).swap_remove(0);
+    assert_eq!(
+        verdict.text,
+        "127.0.0.1:8080: 2 workers of unicorn:100 wait for 2 clients that have sent nothing, or \
+         not all, of a request; 14 connections wait in its queue, which has not been empty for 12s"
+    );
+    assert_eq!(
+        serde_json::to_value(&verdict.evidence).unwrap(),
+        serde_json::json!({"clients": 2, "workers": 2, "queued": 14, "waiting_ms": 12_000})
+    );
 }
 
 /// Nobody has anything to do, and nobody accepts.

@@ -127,8 +127,8 @@ fn the_worker_with_most_is_named_with_what_puma_says() {
     assert_eq!(verdict.subject.pid, Some(102));
     assert_eq!(
         verdict.text,
-        "5 requests wait inside worker 102 of puma:100, as in every look for 3.0s: all its 4 \
-         threads are in turns; so do 2 in 1 other worker"
+        "5 requests wait inside worker 102 of puma:100 now, some have in every look for 3.0s: \
+         all its 4 threads are in turns; so do 2 in 1 other worker"
     );
     assert_eq!(
         serde_json::to_value(&verdict.evidence).unwrap(),

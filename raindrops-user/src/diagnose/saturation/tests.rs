@@ -240,7 +240,8 @@ fn how_many_threads_for_what_waits() {
         verdict.text,
         "127.0.0.1:8080: all 8 threads of 2 workers of puma:100 are in turns, the oldest of \
          them 900ms old; 14 connections wait in its queue, which has not been empty for 12s, 10 \
-         requests wait inside the workers, as in every look for 9.0s; a wait takes about 7.0s"
+         requests wait inside the workers now, some have in every look for 9.0s; a wait takes \
+         about 7.0s"
     );
     assert_eq!(
         serde_json::to_value(&verdict.evidence).unwrap(),

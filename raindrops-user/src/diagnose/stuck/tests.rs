@@ -1,9 +1,12 @@
 use crate::{
-    diagnose::fixture::{
-        ADDRESS, calling, check, inside, long_turn, nginx, no_accepts, puma, queue, serving,
-        stalled, turns, unicorn, verdicts,
+    diagnose::{
+        diagnose,
+        fixture::{
+            ADDRESS, calling, check, inside, long_turn, nginx, no_accepts, puma, queue, serving,
+            stalled, turns, unicorn, verdicts,
+        },
     },
-    view::{Class, View},
+    view::{Class, Place, View},
 };
 
 #[test]
@@ -280,6 +283,31 @@ fn who_and_for_how_long_and_where() {
         .0,
         "thread 115 of worker 101 of puma:100 has been in one turn for 42s, while turns of others \
          end and 99% are answered within 12ms"
+    );
+    let in_a_lock = |oldest_thread| {
+        let mut view = puma();
+        long_turn(&mut view, 42.0, 12_000, 12_000);
+        let worker = &mut view.workers[0];
+        worker.oldest_place = Some(Place {
+            state: "S".to_owned(),
+            syscall: Some("futex".to_owned()),
+            wchan: Some("futex_wait_queue".to_owned()),
+        });
+        let turns = turns(worker);
+        turns.oldest_calling_thread = Some(115);
+        turns.oldest_thread = Some(oldest_thread);
+        diagnose(&view).verdicts.swap_remove(0).text
+    };
+    assert_eq!(
+        in_a_lock(115),
+        "thread 115 of worker 101 of puma:100 has been in one turn for 42s (state S), while turns \
+         of others end and 99% are answered within 12ms; it is in futex, in futex_wait_queue"
+    );
+    assert_eq!(
+        in_a_lock(116),
+        "thread 115 of worker 101 of puma:100 has been in one turn for 42s, while turns of others \
+         end and 99% are answered within 12ms",
+        "it is read of another thread"
     );
     assert_eq!(
         text(nginx, |view| unread(view, 3.2)).0,

@@ -6,7 +6,10 @@ mod tests;
 use std::time::Duration;
 
 use crate::{
-    diagnose::scene::{Scene, last_accept},
+    diagnose::{
+        scene::{Scene, last_accept},
+        words,
+    },
     view::{Class, Listener, Worker},
 };
 
@@ -19,6 +22,10 @@ const TIMES_THE_USUAL: u32 = 10;
 /// How many times as long as the longest answer of the last seconds. One long poll among a hundred
 /// quick answers does not show in their 99th percentile; it shows here.
 const TIMES_THE_LONGEST: u32 = 2;
+
+/// With so many answers that ever took half as long, such a turn is one of its kind: a long poll or
+/// an export that comes once a minute is in no window of seconds. One or two may have been stuck.
+const FEWEST_ALIKE: u64 = 3;
 
 /// Fewer answers say little of what is usual.
 const ENOUGH_ANSWERS: u64 = 10;
@@ -50,6 +57,9 @@ pub(super) fn long(scene: &Scene<'_>, worker: &Worker) -> Option<LongTurn> {
     let mut limit = YOUNGEST;
     for listener in of_turn(scene, worker, age) {
         let (of_most, longest) = answers(listener)?;
+        if has_taken(listener, age / TIMES_THE_LONGEST) {
+            return None;
+        }
         usual = usual.max(of_most);
         limit = limit
             .max(of_most * TIMES_THE_USUAL)
@@ -104,6 +114,23 @@ fn answers(listener: &Listener) -> Option<(Duration, Duration)> {
     let of_most = Duration::from_micros(of_most);
     let longest = Duration::from_micros(longest);
     (of_most < MEASURABLE && longest < MEASURABLE).then_some((of_most, longest))
+}
+
+/// Whether a few answers have ever taken so long. Where only the longest is told, and not how many
+/// there were, it may be one of them.
+fn has_taken(listener: &Listener, long: Duration) -> bool {
+    let Some(turns) = &listener.turns else {
+        return false;
+    };
+    let long = words::to_micros(long);
+    match &turns.answer.buckets {
+        Some(buckets) => {
+            let reach = |bound: Option<f64>| bound.is_none_or(|bound| bound >= long as f64);
+            let alike = buckets.iter().filter(|(bound, _)| reach(*bound));
+            alike.map(|(_, count)| count).sum::<u64>() >= FEWEST_ALIKE
+        }
+        None => turns.answer.max_us.is_some_and(|max| max >= long),
+    }
 }
 
 /// Whether a turn of somebody else has ended lately, while this one has not: of another worker of

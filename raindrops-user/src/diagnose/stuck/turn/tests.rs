@@ -3,8 +3,14 @@ use crate::{
         calling, check, lately, listener_turns, long_turn, nginx, no_accepts, no_answers, puma,
         serving, turns, unicorn,
     },
-    view::Class,
+    view::{Class, View},
 };
+
+/// How many answers have ever taken up to how many microseconds.
+fn ever(view: &mut View, buckets: &[(f64, u64)]) {
+    let buckets = buckets.iter().map(|(bound, count)| (Some(*bound), *count));
+    listener_turns(view).answer.buckets = Some(buckets.collect());
+}
 
 #[test]
 fn a_turn_far_longer_than_turns_take() {
@@ -74,6 +80,57 @@ fn a_turn_far_longer_than_turns_take() {
             |view| {
                 long_turn(view, 29.0, 20_000, 20_000);
                 view.listeners[0].recent.answer.as_mut().unwrap().max_us = Some(30_000_000);
+            },
+            &[],
+        ),
+        (
+            "three answers in an hour took half as long, none of them lately",
+            puma,
+            |view| {
+                long_turn(view, 29.0, 20_000, 20_000);
+                ever(
+                    view,
+                    &[(20_480.0, 99_997), (14_680_064.0, 2), (33_554_432.0, 1)],
+                );
+            },
+            &[],
+        ),
+        (
+            "and those that are longer than can be measured",
+            puma,
+            |view| {
+                long_turn(view, 120.0, 20_000, 20_000);
+                listener_turns(view).answer.buckets = Some(vec![(Some(20_480.0), 9), (None, 3)]);
+            },
+            &[],
+        ),
+        (
+            "only two took so long, which may have been stuck as well",
+            puma,
+            |view| {
+                long_turn(view, 29.0, 20_000, 20_000);
+                ever(
+                    view,
+                    &[(20_480.0, 99_997), (12_582_912.0, 8), (33_554_432.0, 2)],
+                );
+            },
+            &["warning stuck-worker"],
+        ),
+        (
+            "three took long, but not half as long",
+            unicorn,
+            |view| {
+                long_turn(view, 60.0, 20_000, 20_000);
+                ever(view, &[(20_480.0, 99_997), (29_360_128.0, 3)]);
+            },
+            &["warning stuck-worker"],
+        ),
+        (
+            "how many took so long is not told, but that one did",
+            puma,
+            |view| {
+                long_turn(view, 29.0, 20_000, 20_000);
+                listener_turns(view).answer.max_us = Some(14_500_000);
             },
             &[],
         ),
