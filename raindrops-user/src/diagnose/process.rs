@@ -165,9 +165,13 @@ fn crash_loop(scene: &Scene<'_>, server: &Server) -> Option<Finding> {
     })
 }
 
-/// Nobody has come so far as to accept anything. How many workers it should have is not known.
+/// Nobody has come so far as to accept anything. How many workers it should have is not known; one
+/// of a kind that we do not know may have none on purpose, until somebody comes.
 fn is_without_workers(scene: &Scene<'_>, server: &Server) -> bool {
     let accepts = |pid: &u32| scene.worker(*pid).and_then(|worker| worker.accepts);
+    if server.workers.is_empty() {
+        return server.kind != "other";
+    }
     server.workers.iter().all(|pid| accepts(pid) == Some(0))
 }
 
@@ -321,6 +325,18 @@ mod tests {
                     view.workers.clear();
                 },
                 &["warning worker-crash-loop"],
+            ),
+            (
+                "a server of another kind, which starts them when somebody comes",
+                unicorn,
+                |view| {
+                    exits(view, 3, 20.0);
+                    view.servers[0].kind = "other".to_owned();
+                    view.servers[0].workers.clear();
+                    view.listeners[0].workers = Some(Vec::new());
+                    view.workers.clear();
+                },
+                &["info worker-crash-loop"],
             ),
             (
                 "workers that are ended when they have nothing to do, or after some requests",

@@ -5,6 +5,7 @@
 //! only long tells nothing: long polls are, and when no turn ends the workers are not stuck but wait
 //! for the same thing.
 
+mod alike;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -148,10 +149,7 @@ fn unread(scene: &Scene<'_>, worker: &Worker) -> Option<Waiting> {
 }
 
 pub(super) fn findings(scene: &Scene<'_>, stuck: &BTreeMap<u32, Stuck<'_>>) -> Vec<Finding> {
-    stuck
-        .values()
-        .map(|one| finding(scene, one, nobody_is_left(scene, one, stuck)))
-        .collect()
+    alike::findings(scene, stuck)
 }
 
 /// Whether every worker of its server is stuck, as a whole.
@@ -219,6 +217,16 @@ impl Cause<'_> {
             Self::StoppedNow => None,
             Self::LongTurn(turn) => Some(turn.age),
             Self::Unread(waiting) => Some(waiting.lasted),
+        }
+    }
+
+    /// What a worker is that has it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Stopped(_) | Self::StoppedNow => "stopped",
+            Self::Asleep(_) => "in uninterruptible sleep (state D)",
+            Self::LongTurn(_) => "in a turn far longer than turns take",
+            Self::Unread(_) => "not reading what clients sent",
         }
     }
 

@@ -1,6 +1,6 @@
 use crate::{
     diagnose::{
-        diagnose,
+        Severity, diagnose,
         fixture::{
             ADDRESS, calling, check, inside, long_turn, nginx, no_accepts, puma, queue, serving,
             stalled, turns, unicorn, verdicts,
@@ -314,6 +314,35 @@ fn who_and_for_how_long_and_where() {
         "worker 101 of nginx:100 has left something unread in every look for 3.0s, and has \
          answered and accepted nothing for 2.0s or more (state S); what 3 clients sent is unread"
     );
+}
+
+#[test]
+fn many_by_one_cause_are_counted() {
+    let mut view = serving("unicorn", Class::Direct, 500, 1);
+    for worker in 0..499_u32 {
+        let seconds = 5.0 + f64::from(worker);
+        calling(&mut view, worker as usize, 1, seconds);
+        stalled(&mut view, worker as usize, "D", seconds);
+    }
+    stalled(&mut view, 498, "T", 503.0);
+    let verdicts = diagnose(&view).verdicts;
+    let pids: Vec<_> = verdicts.iter().map(|it| it.subject.pid).collect();
+    assert_eq!(pids, [Some(599), Some(598), Some(597), Some(596), None]);
+    let rest = &verdicts[4];
+    assert_eq!(
+        (
+            rest.text.as_str(),
+            rest.severity,
+            rest.evidence["stuck_workers"]
+        ),
+        (
+            "495 workers of unicorn:100 are in uninterruptible sleep (state D) as well, the \
+             longest for 8m19s",
+            Severity::Warning,
+            495
+        )
+    );
+    assert_eq!(rest.subject.address.as_deref(), Some(ADDRESS));
 }
 
 #[test]
