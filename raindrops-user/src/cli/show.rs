@@ -56,7 +56,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = Vec::new();
     let view = match client::way(args.socket.as_deref())? {
         Way::Daemon(daemon) => {
-            let client::Answer { body, stale } = daemon.get("/v1/view")?;
+            // Verdicts on turns look at how long all answers have taken.
+            let path = match args.format {
+                Format::Text => "/v1/view?buckets=1",
+                Format::Json => "/v1/view",
+            };
+            let client::Answer { body, stale } = daemon.get(path)?;
             if let Some(age) = stale {
                 terminal::note(&diagnose::stale(age));
                 if args.format == Format::Text {
