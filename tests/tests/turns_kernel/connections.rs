@@ -170,7 +170,7 @@ fn stalled_client() -> Result<()> {
         stage.shows("room", WRITING, totals)?;
 
         ask(&client, 1)?;
-        let writes = it.clone();
+        let writes = it;
         let write = thread.begins(move || {
             writes.read(1)?;
             writes.write(LARGE)
@@ -196,7 +196,7 @@ fn file() -> Result<()> {
         let mut totals = stage.begin()?;
         let (client, it) = stage.pair()?;
         ask(&client, 1)?;
-        let sends = it.clone();
+        let sends = it;
         let sent = stage.thread.begins(move || {
             sends.read(1)?;
             sends.write(10)?;

@@ -171,7 +171,7 @@ impl Stage {
     fn shows_no_turns(&self) -> Result<()> {
         let (client, it) = self.pair()?;
         ask(&client, 1)?;
-        let held = it.clone();
+        let held = it;
         self.thread.does(move || {
             held.read(1)?;
             held.write(1)

@@ -191,7 +191,7 @@ fn older_than_the_daemon() -> Result<()> {
             .daemon
             .until("a mark", |view| is_complete(view) == Some(false))?;
         ask(&client, 5)?;
-        let serves = it.clone();
+        let serves = it;
         later.thread.does(move || {
             serves.read(5)?;
             serves.write(6)
