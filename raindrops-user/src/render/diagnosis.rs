@@ -88,10 +88,12 @@ pub(super) fn without_turns(detail: &BTreeMap<String, String>) -> Option<String>
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::{Style, text};
     use crate::{
-        diagnose::{Diagnosis, diagnose},
-        view::{Skew, SourceState, View},
+        diagnose::{Diagnosis, Severity, Subject, Verdict, diagnose},
+        view::{SourceState, View},
     };
 
     fn view() -> View {
@@ -159,27 +161,27 @@ Nothing is wrong; all sources are on (bpf, sock_diag, proc); turns: off: it is
     #[test]
     fn what_is_only_worth_knowing_comes_after_that_nothing_is_wrong() {
         let mut view = view();
-        view.listeners.truncate(2);
-        view.listeners.remove(0);
+        view.listeners.clear();
         view.gaps.clear();
         for source in &mut view.sources {
             source.state = SourceState::On;
         }
-        view.listeners[0].skew = Some(Skew {
-            ratio: 1.0,
-            accepts: 2000,
-            workers: 2,
-            over_ms: 60_000,
-            pid: 2101,
+        let mut diagnosis = diagnose(&view);
+        diagnosis.verdicts.push(Verdict {
+            verdict: "queue-full".to_owned(),
+            severity: Severity::Info,
+            subject: Subject::default(),
+            since: None,
+            text: "0.0.0.0:80: its queue has been full for less than a second".to_owned(),
+            evidence: BTreeMap::new(),
+            next: "look again in a second".to_owned(),
         });
         assert_eq!(
-            rendered(&diagnose(&view), 80),
+            rendered(&diagnosis, 80),
             "\
 Nothing is wrong; all sources are on (bpf, sock_diag, proc).
-info skew: 0.0.0.0:80: worker 2101 of nginx:2100 took 100% of 2000 accepts in 60
-  s, 1 other worker none
-  next: nothing, while no connection waits: at light load the kernel wakes the
-    same worker again and again
+info queue-full: 0.0.0.0:80: its queue has been full for less than a second
+  next: look again in a second
 "
         );
     }
