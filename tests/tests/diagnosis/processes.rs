@@ -1,8 +1,8 @@
 //! Processes as such, and ourselves.
 
-use std::{fs, net::TcpStream};
+use std::{cell::Cell, fs, net::TcpStream};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use raindrops_tests::{
     client::Address,
     daemon::{Place, User},
@@ -11,7 +11,7 @@ use raindrops_tests::{
     servers::{nginx, puma, unicorn},
     skip::{Need, can_run},
 };
-use raindrops_user::diagnose::Severity;
+use raindrops_user::diagnose::{Severity, Verdict};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::idle;
@@ -55,36 +55,45 @@ fn descriptors_nearly_used_up() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         let listener = Address::Tcp(server.tcp[0]);
         let pid = server.master();
-        let open =
-            || Ok::<_, anyhow::Error>(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64);
-        // Of twice as many as it has without clients, 7 in 8, then all but one.
-        let limit = open()? * 2;
-        let limits = Rlimit {
-            current: Some(limit),
-            maximum: Some(limit),
+        let mut clients = idle(&listener, 30)?;
+        // All accepted, and the daemon counts as many descriptors as there are.
+        let settled = |clients: usize| -> Result<u64> {
+            let open = Cell::new(None);
+            daemon.until("the clients", |view| {
+                let directory = fs::read_dir(format!("/proc/{pid}/fd"));
+                open.set(directory.ok().map(|it| it.count() as u64));
+                let mut workers = view.workers.iter();
+                workers.any(|it| {
+                    it.pid == pid && it.clients == Some(clients as u64) && it.fds == open.get()
+                })
+            })?;
+            open.get().context("descriptors")
         };
-        prlimit(Pid::from_raw(pid.cast_signed()), Resource::Nofile, limits)?;
-        let mut clients = Vec::new();
-        while (open()? + 1) * 10 < limit * 9 {
-            clients.extend(idle(&listener, 1)?);
-        }
-        daemon.until("the clients", |view| {
+        let limit_to = |limit: u64| {
+            let limits = Rlimit {
+                current: Some(limit),
+                maximum: Some(limit),
+            };
+            prlimit(Pid::from_raw(pid.cast_signed()), Resource::Nofile, limits)
+        };
+        // One client more is 9 in 10 of what it may have.
+        let open = settled(clients.len())?;
+        let limit = (open + 1) * 10 / 9;
+        limit_to(limit)?;
+        daemon.until("the limit", |view| {
             let mut workers = view.workers.iter();
-            workers.any(|it| it.pid == pid && it.clients == Some(clients.len() as u64))
+            workers.any(|it| it.pid == pid && it.fd_limit == Some(limit))
         })?;
         daemon.until_well()?;
         clients.extend(idle(&listener, 1)?);
-        let verdict = daemon.until_verdict("fd-limit", |_| true)?;
+        let open = settled(clients.len())?;
+        let is_told =
+            |verdict: &Verdict| figures(verdict, ["fds", "fd_limit"]) == [Some(open), Some(limit)];
+        let verdict = daemon.until_verdict("fd-limit", is_told)?;
         assert_eq!(verdict.severity, Severity::Warning);
         assert_eq!(verdict.subject.pid, Some(pid));
-        let fds = open()?;
-        assert_eq!(
-            figures(&verdict, ["fds", "fd_limit"]),
-            [Some(fds), Some(limit)]
-        );
-        while open()? + 1 < limit {
-            clients.extend(idle(&listener, 1)?);
-        }
+        // All but one.
+        clients.extend(idle(&listener, usize::try_from(limit - open - 1)?)?);
         daemon.until_verdict("fd-limit", |it| it.severity == Severity::Critical)?;
         drop(clients);
         daemon.until_well()?;

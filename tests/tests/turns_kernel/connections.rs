@@ -170,7 +170,7 @@ fn stalled_client() -> Result<()> {
         stage.shows("room", WRITING, totals)?;
 
         ask(&client, 1)?;
-        let writes = it;
+        let writes = it.clone();
         let write = thread.begins(move || {
             writes.read(1)?;
             writes.write(LARGE)
@@ -184,6 +184,7 @@ fn stalled_client() -> Result<()> {
         totals.answers += 1;
         totals.bytes_out += LARGE as u64;
         stage.shows("all taken", WRITING, totals)?;
+        drop(it);
         Ok(())
     })
 }
@@ -196,7 +197,7 @@ fn file() -> Result<()> {
         let mut totals = stage.begin()?;
         let (client, it) = stage.pair()?;
         ask(&client, 1)?;
-        let sends = it;
+        let sends = it.clone();
         let sent = stage.thread.begins(move || {
             sends.read(1)?;
             sends.write(10)?;
@@ -209,6 +210,7 @@ fn file() -> Result<()> {
         totals.bytes_in += 1;
         totals.bytes_out += LENGTH as u64 + 10;
         stage.shows("sent", WRITING, totals)?;
+        drop(it);
         Ok(())
     })
 }
