@@ -61,19 +61,21 @@ fn keep_alive_requests_to_nginx() -> Result<()> {
         assert_eq!(after.requests - before.requests, REQUESTS + 1);
 
         let addresses = [nginx::ADDRESS.to_owned()];
+        // They have answered the status over the unix listener, too.
+        let of_workers = REQUESTS + 2;
         let view = daemon.until("all turns", |view| {
             Done::on_listeners(view, &addresses).is_ok_and(|done| {
                 (done.turns, done.answers, done.bytes_out) == (REQUESTS, REQUESTS, made.received)
-            })
+            }) && turns::of_workers(view, &server.workers()).is_ok_and(|it| it == of_workers)
         })?;
         let group = view.groups.iter().find(|it| it.address == nginx::ADDRESS);
         let group = group.and_then(|group| group.turns.as_ref());
         assert_eq!(group.map(|turns| turns.total), Some(REQUESTS));
-        // They have answered the status over the unix listener, too.
-        assert_eq!(turns::of_workers(&view, &server.workers())?, REQUESTS + 2);
         daemon.looked_anew(&addresses)?;
-        let later = Done::on_listeners(&daemon.view()?, &addresses)?;
+        let view = daemon.view()?;
+        let later = Done::on_listeners(&view, &addresses)?;
         assert_eq!((later.turns, later.bytes_out), (REQUESTS, made.received));
+        assert_eq!(turns::of_workers(&view, &server.workers())?, of_workers);
         Ok(())
     })
 }
