@@ -1,4 +1,4 @@
-//! Connections that are asked for one by one, held against what both ends did.
+//! Connections of the test's own, held against what both ends did.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,12 +23,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-fn list(daemon: &Daemon, query: &str) -> Result<Listing> {
-    let answer = daemon.get(&format!("/v1/connections?{query}"))?;
-    let text = answer.text()?;
-    ensure!(answer.status == 200, "{query}: {} {text}", answer.status);
-    serde_json::from_str(text).with_context(|| format!("decoding {text}"))
-}
+use crate::list;
 
 fn row<'a>(listing: &'a Listing, client: &TcpStream) -> Result<&'a Connection> {
     let peer = client.local_addr()?.to_string();
