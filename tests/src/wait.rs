@@ -59,6 +59,15 @@ pub struct Between {
 }
 
 impl Between {
+    /// Exactly then.
+    #[must_use]
+    pub const fn at(ns: u64) -> Self {
+        Self {
+            after_ns: ns,
+            before_ns: ns,
+        }
+    }
+
     /// What has happened since an earlier reading.
     #[must_use]
     pub fn since(after_ns: u64) -> Self {
