@@ -4,7 +4,7 @@ use std::{cell::Cell, fs, net::TcpStream, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use raindrops_tests::{
-    client::Address,
+    client::{Address, idle},
     daemon::{Place, User},
     doctor::figures,
     netns, processes,
@@ -13,8 +13,6 @@ use raindrops_tests::{
 };
 use raindrops_user::diagnose::{Severity, Verdict};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-
-use crate::idle;
 
 /// Check that workers that end as soon as they start are told, with their server.
 #[test]
