@@ -157,7 +157,11 @@ pub fn read(sock: Sock, result: i32, flags: i32) -> Result<(), Miss> {
     }
     Worker::turn_began(turn.worker);
     if !is_learnt {
-        note(process, thread, |row| row.reads += 1);
+        let accepted_ns = if turn.turns == 1 { turn.accepted_ns } else { 0 };
+        note(process, thread, |row| {
+            row.reads += 1;
+            row.fresh += u32::from(accepted_ns > row.known_ns);
+        });
     }
     Ok(())
 }
@@ -261,10 +265,15 @@ pub fn polled(descriptors: u64, count: u64) {
 #[inline(always)]
 pub fn registered(operation: u64, descriptor: u64) {
     let (_, thread) = current();
-    if operation == EPOLL_CTL_DEL || THREADS.get_ptr(thread).is_none() {
+    if operation == EPOLL_CTL_DEL {
         return;
     }
+    let Some(row) = THREADS.get_ptr_mut(thread) else {
+        return;
+    };
     if let Some(connection) = of_descriptor(descriptor) {
+        // SAFETY: a pointer to a whole map value.
+        unsafe { (*row).registered += 1 };
         // SAFETY: a pointer to a whole map value.
         let turn = unsafe { &mut (*connection.as_ptr()).turn };
         turn.since = turn.since & !since::POLLED | since::REGISTERED;
@@ -307,6 +316,10 @@ fn note(process: u32, thread: u32, change: impl Fn(&mut Thread)) {
         answers: 0,
         handed: 0,
         waited_ns: 0,
+        // SAFETY: the helper has no preconditions.
+        known_ns: unsafe { bpf_ktime_get_ns() },
+        registered: 0,
+        fresh: 0,
     };
     change(&mut row);
     if THREADS.insert(thread, row, 0).is_err() {

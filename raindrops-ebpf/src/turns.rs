@@ -77,6 +77,13 @@ pub struct Thread {
     pub handed: u32,
     /// When it last began to wait in epoll; 0 never.
     pub waited_ns: u64,
+    /// When it was first seen to read or to answer.
+    pub known_ns: u64,
+    /// Times that it had epoll watch a connection.
+    pub registered: u32,
+    /// Connections that it began to read and that were accepted after `known_ns`: what it does with
+    /// these was seen from the beginning.
+    pub fresh: u32,
 }
 
 /// Connections of one worker on one listener, or those of a listener that no worker is known of, as
@@ -173,7 +180,7 @@ pub mod state {
 
 const _: () = assert!(size_of::<ListenerTurns>() == 48 + 3 * size_of::<Histogram>());
 const _: () = assert!(size_of::<WorkerTurns>() == 48);
-const _: () = assert!(size_of::<Thread>() == 24);
+const _: () = assert!(size_of::<Thread>() == 40);
 const _: () = assert!(size_of::<Gauges>() == 104);
 const _: () = assert!(size_of::<LookOver>() == 48);
 const _: () = assert!(size_of::<ListedConnection>() == 120);

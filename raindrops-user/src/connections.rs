@@ -2,17 +2,16 @@
 //!
 //! Apart from the sampler and from the server, because it can take long: the kernel takes each
 //! socket's lock to tell of it, which a process in trouble can hold, and goes through the table of all
-//! connections of the host. So it is done on a [`Desk`]: one thread, one question at a time, a few that
-//! wait, and an end to everybody's patience.
+//! connections of the host. So it is done on a [`Desk`].
+
+mod desk;
 
 use std::{
     collections::BTreeSet,
-    io,
-    sync::mpsc::{self, TrySendError},
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
+pub use self::desk::Desk;
 use crate::{
     causes::with_causes,
     ids::Monotonic,
@@ -28,9 +27,6 @@ use crate::{
 /// Sockets that are read of the kernel's table before reading ends: those that wait in full queues are
 /// among them.
 const SOCKETS: usize = 16 * SCANNED;
-
-/// Questions that wait while one is being answered.
-const WAITING: usize = 4;
 
 /// Why there is no list, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,70 +162,7 @@ fn nothing(notes: Vec<Note>) -> Unlisted {
 }
 
 /// What came of a question.
-type Answer = Result<Listing, Unlisted>;
-
-struct Job {
-    question: Question,
-    until: Instant,
-    done: Box<dyn FnOnce(Answer) + Send>,
-}
-
-/// Where questions are handed in. Its thread ends with it.
-#[derive(Debug)]
-pub struct Desk {
-    jobs: mpsc::SyncSender<Job>,
-}
-
-impl Desk {
-    /// Starts the thread, in the network namespace of the calling one.
-    ///
-    /// # Errors
-    /// When there can be no thread.
-    pub fn open(
-        mut read: impl FnMut(&Question, Instant) -> Answer + Send + 'static,
-    ) -> io::Result<Self> {
-        let (jobs, taken) = mpsc::sync_channel::<Job>(WAITING);
-        thread::Builder::new()
-            .name("connections".to_owned())
-            .spawn(move || {
-                for job in taken {
-                    // Who has waited for so long has left.
-                    if Instant::now() < job.until {
-                        (job.done)(read(&job.question, job.until));
-                    }
-                }
-            })?;
-        Ok(Self { jobs })
-    }
-
-    /// Hands a question in. `done` is called on the desk's thread, unless its turn does not come
-    /// before `until`.
-    ///
-    /// # Errors
-    /// When too many wait already.
-    pub fn ask(
-        &self,
-        question: Question,
-        until: Instant,
-        done: impl FnOnce(Answer) + Send + 'static,
-    ) -> Result<(), Unlisted> {
-        let job = Job {
-            question,
-            until,
-            done: Box::new(done),
-        };
-        self.jobs.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => Unlisted {
-                error: "others are being told of connections, and more wait".to_owned(),
-                hint: "ask again in a second".to_owned(),
-            },
-            TrySendError::Disconnected(_) => Unlisted {
-                error: "the thread that reads connections has ended".to_owned(),
-                hint: "restart the daemon, whose log says why".to_owned(),
-            },
-        })
-    }
-}
+pub type Answer = Result<Listing, Unlisted>;
 
 #[cfg(test)]
 mod tests;

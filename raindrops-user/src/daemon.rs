@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, time};
 use self::signals::{Event, Signals};
 use crate::{
     config::{self, ConfigError, Settings, Who},
-    connections::{self, Desk},
+    connections,
     logging::{self, LogError},
     publish::Hub,
     sampler::{self, Sampler, SamplerError},
@@ -115,7 +115,7 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
         return Ok(());
     };
     let asker = sampler.asker();
-    let desk = Desk::open(move |question, until| {
+    let desk = server::Desk::open(move |question, until| {
         let ask = |listeners, patience| asker.connections(listeners, patience);
         connections::read(question, ask, until)
     });

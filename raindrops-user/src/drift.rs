@@ -60,6 +60,23 @@ struct Difference {
     listeners: BTreeSet<ListenerKey>,
 }
 
+impl Counting {
+    /// Whether none of the kernel's connections on any of the ports is missing from `active`, but for
+    /// what changed meanwhile. Of a port that could not be compared that is not known.
+    #[must_use]
+    pub fn lacks_none(&self) -> bool {
+        self.before.iter().all(|(port, before)| {
+            let Some(after) = self.after.get(port) else {
+                return false;
+            };
+            let kernel = self.kernel.get(port).copied().unwrap_or(0);
+            let difference = kernel.cast_signed() - before.active.cast_signed();
+            let changes = after.changes.wrapping_sub(before.changes).cast_signed();
+            before.listeners == after.listeners && beyond(difference, changes) <= 0
+        })
+    }
+}
+
 impl Drift {
     /// Takes in a counting.
     pub fn counted(&mut self, counting: &Counting) {

@@ -54,6 +54,7 @@ use crate::{
     },
     view::{
         Gap, Host, View,
+        losses::Losses,
         merge::{Inputs, merge},
         recent::Marks,
         servers::classify,
@@ -249,6 +250,7 @@ struct Sampling {
     puma: Arc<PumaControls>,
     marks: Marks,
     waiting: Waiting,
+    losses: Losses,
     ownership: Ownership,
     without_turns: Vec<Selector>,
     /// Listeners that these mean now.
@@ -290,6 +292,7 @@ impl Sampling {
             puma,
             marks: Marks::default(),
             waiting: Waiting::default(),
+            losses: Losses::default(),
             ownership: Ownership::default(),
             without_turns: options.without_turns,
             hidden: BTreeSet::new(),
@@ -435,6 +438,11 @@ impl Sampling {
             puma: self.puma.latest().as_ref(),
         });
         self.waiting.carry(&mut view);
+        let compared = self.cross_check.agreed(now);
+        let compared = compared.and_then(|age| view.taken_at.checked_sub(age));
+        if self.losses.carry(&mut view, compared) {
+            self.cross_check.hurry(now);
+        }
         self.old_turns = old_turns(&view.workers);
         view
     }
@@ -449,6 +457,7 @@ impl Sampling {
                 .to_owned(),
             count: 1,
             hint: "restart the daemon when the host is calmer".to_owned(),
+            ..Gap::default()
         })
     }
 }

@@ -26,10 +26,10 @@ use tokio::{
 };
 
 use self::{route::Reply, stall::Stalling};
-use crate::{
-    connections::Desk,
-    publish::{Hub, STALE},
-};
+use crate::publish::{Hub, STALE};
+
+/// Where connections are asked for; what it tells is rendered.
+pub type Desk = crate::connections::Desk<answer::Answer>;
 
 /// What a client may use up.
 #[derive(Clone, Copy, Debug)]

@@ -219,9 +219,11 @@ fn kind(name: &[u8]) -> &[u8] {
     }
 }
 
-/// Threads of a pool that could begin a turn, or have one.
-fn free_for_calls(handlers: u32, found: &Found) -> u64 {
-    u64::from(handlers).saturating_sub(found.writing + found.parked)
+/// Threads of a pool that could begin a turn, or have one. `None` where more connections are written to
+/// or waited for than there are threads: then others than they do so, and how many is not known (a
+/// response that the application has taken over, a websocket).
+fn free_for_calls(handlers: u32, found: &Found) -> Option<u64> {
+    u64::from(handlers).checked_sub(found.writing + found.parked)
 }
 
 /// The gauges of one process, over all its listeners.
@@ -230,24 +232,28 @@ fn free_for_calls(handlers: u32, found: &Found) -> u64 {
 /// writing may then be idle, so it tells nothing of which threads of a pool are free.
 #[must_use]
 pub fn gauges(class: Class, handlers: u32, found: &Found, write_end: WriteEnd) -> Gauges {
-    let sees_ends = write_end == WriteEnd::Seen;
-    let writing = match class {
-        Class::Handoff => found.writing.min(u64::from(handlers)),
-        Class::Direct | Class::Loop | Class::Learning => found.writing,
-    };
     let calling = match class {
         Class::Direct | Class::Loop => Some(found.calling),
-        Class::Handoff if sees_ends => Some(found.calling.min(free_for_calls(handlers, found))),
-        Class::Handoff | Class::Learning => (found.calling == 0).then_some(0),
+        Class::Handoff | Class::Learning if found.calling == 0 => Some(0),
+        Class::Handoff if write_end == WriteEnd::Seen => {
+            free_for_calls(handlers, found).map(|free| found.calling.min(free))
+        }
+        Class::Handoff | Class::Learning => None,
     };
-    let busy = found.unread + found.reading + found.calling + writing;
+    with_calling(calling, found, write_end)
+}
+
+/// Of what was found, `calling` is worked on; what else was read waits.
+fn with_calling(calling: Option<u64>, found: &Found, write_end: WriteEnd) -> Gauges {
+    let sees_ends = write_end == WriteEnd::Seen;
+    let busy = found.unread + found.reading + found.calling + found.writing;
     Gauges {
         waiting: calling.map(|calling| found.unread + (found.calling - calling)),
         reading: sees_ends.then_some(found.reading),
         calling,
-        writing,
-        blocked: found.blocked.min(writing),
-        idle: (sees_ends || writing == 0).then(|| found.connections.saturating_sub(busy)),
+        writing: found.writing,
+        blocked: found.blocked,
+        idle: (sees_ends || found.writing == 0).then(|| found.connections.saturating_sub(busy)),
     }
 }
 
@@ -262,32 +268,19 @@ pub fn part(
     whole: &Found,
     write_end: WriteEnd,
 ) -> Gauges {
-    if class != Class::Handoff || write_end == WriteEnd::NextRead {
+    if class != Class::Handoff || part.calling == 0 || write_end == WriteEnd::NextRead {
         return gauges(class, handlers, part, write_end);
     }
     let is_only_one = part.calling == whole.calling;
-    let all_called = whole.calling <= free_for_calls(handlers, whole);
-    if part.calling == 0 || all_called {
-        return gauges(Class::Direct, handlers, part, write_end);
-    }
-    let parked_elsewhere = Found {
-        parked: whole.parked + (whole.writing - part.writing),
-        ..*part
-    };
-    let known = gauges(class, handlers, &parked_elsewhere, write_end);
-    if is_only_one {
-        known
-    } else {
-        Gauges {
-            waiting: None,
-            calling: None,
-            ..known
-        }
-    }
+    let calling = free_for_calls(handlers, whole).and_then(|free| {
+        let is_certain = is_only_one || whole.calling <= free;
+        is_certain.then(|| part.calling.min(free))
+    });
+    with_calling(calling, part, write_end)
 }
 
 /// Threads that are in a turn; `None` for event loops, where one thread has many, and while it is not
-/// known which threads answer.
+/// known which threads answer, or others than those of the pool do.
 #[must_use]
 pub fn busy_threads(class: Class, handlers: u32, gauges: &Gauges) -> Option<u32> {
     let busy = gauges.calling? + gauges.writing;
@@ -295,7 +288,7 @@ pub fn busy_threads(class: Class, handlers: u32, gauges: &Gauges) -> Option<u32>
     match class {
         // It is the thread itself that waits for the rest of a request.
         Class::Direct => Some(threads(busy + gauges.reading?)),
-        Class::Handoff => Some(threads(busy).min(handlers)),
+        Class::Handoff => Some(threads(busy)).filter(|busy| *busy <= handlers),
         Class::Loop | Class::Learning => None,
     }
 }

@@ -6,6 +6,7 @@
 pub mod connections;
 pub mod durations;
 mod label;
+pub mod losses;
 pub mod merge;
 mod netns;
 pub mod puma;
@@ -548,12 +549,34 @@ pub struct Exits {
 }
 
 /// A number that is missing or cannot be trusted, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     pub what: String,
     pub text: String,
     pub count: u64,
     pub hint: String,
+    /// The view that was the first to have it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub first_at: Option<SystemTime>,
+    /// The last view in which `count` was more than in the one before.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub last_at: Option<SystemTime>,
+    /// When a comparison began that found no connection of the kernel's missing from `active`; the
+    /// last since `last_at`, and absent before there is one.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub compared_at: Option<SystemTime>,
 }
 
 /// Times as RFC 3339 in UTC with milliseconds.

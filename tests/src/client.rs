@@ -184,6 +184,34 @@ pub fn short(to: &Address, path: &str) -> Result<(u64, u64)> {
     Ok((client.sent, client.received))
 }
 
+/// Clients that ask, each over a connection of its own, for what will not be answered yet.
+pub fn asking(listener: &Address, count: usize, path: &str) -> Result<Vec<Client>> {
+    let asking = || {
+        let mut client = Client::connect(listener)?;
+        client.ask_and_close(path)?;
+        Ok(client)
+    };
+    (0..count).map(|_| asking()).collect()
+}
+
+/// Clients that have had an answer, and stay.
+pub fn idle(listener: &Address, count: usize) -> Result<Vec<Client>> {
+    let idle = || {
+        let mut client = Client::connect(listener)?;
+        client.get("/")?;
+        ensure!(client.stays(), "{listener} closes");
+        Ok(client)
+    };
+    (0..count).map(|_| idle()).collect()
+}
+
+/// Waits for the answer of each.
+pub fn answered(clients: &mut [Client]) -> Result<()> {
+    clients
+        .iter_mut()
+        .try_for_each(|client| client.answered().map(drop))
+}
+
 fn position(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|it| it == what)
 }

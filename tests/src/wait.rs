@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
 pub const CEILING: Duration = Duration::from_secs(10);
@@ -49,4 +49,43 @@ pub fn monotonic_ns() -> u64 {
 #[must_use]
 pub fn before_ns(now_ns: u64, age_ms: u64) -> u64 {
     now_ns.saturating_sub((age_ms + 1) * 1_000_000)
+}
+
+/// Something happened, or was read, between two readings of [`monotonic_ns`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    pub after_ns: u64,
+    pub before_ns: u64,
+}
+
+impl Between {
+    /// Exactly then.
+    #[must_use]
+    pub const fn at(ns: u64) -> Self {
+        Self {
+            after_ns: ns,
+            before_ns: ns,
+        }
+    }
+
+    /// What has happened since an earlier reading.
+    #[must_use]
+    pub fn since(after_ns: u64) -> Self {
+        Self {
+            after_ns,
+            before_ns: monotonic_ns(),
+        }
+    }
+
+    /// Checks an age that was read in this time, in whole microseconds, of an event.
+    pub fn has_age_us(self, what: &str, age_us: Option<u64>, event: Self) -> Result<()> {
+        let age = age_us.with_context(|| format!("no age of {what}"))?;
+        let least = self.after_ns.saturating_sub(event.before_ns) / 1000;
+        let most = (self.before_ns - event.after_ns) / 1000;
+        ensure!(
+            (least..=most).contains(&age),
+            "{what} is {age} us old, not {least} to {most}"
+        );
+        Ok(())
+    }
 }

@@ -4,12 +4,11 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
-    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Desk, Unlisted, read};
+use super::{Unlisted, read};
 use crate::{
     ids::{Inode, NetnsId, Pid},
     plan::Off,
@@ -163,23 +162,4 @@ fn nothing_readable_is_no_empty_list() {
     let why = ask(&of_worker).unwrap_err();
     assert_eq!(why.error, "no connection's worker is known: not here");
     assert!(ask(&question(Vec::new())).unwrap().connections.is_empty());
-}
-
-#[test]
-fn who_has_waited_too_long_is_not_served() {
-    let (told, telling) = mpsc::channel();
-    let desk = Desk::open(|_, _| {
-        Err(Unlisted {
-            error: "asked".to_owned(),
-            hint: String::new(),
-        })
-    });
-    let desk = desk.unwrap();
-    let now = Instant::now();
-    for (number, until) in [(1, now), (2, now + CEILING)] {
-        let told = told.clone();
-        let done = move |_| told.send(number).unwrap();
-        desk.ask(question(Vec::new()), until, done).unwrap();
-    }
-    assert_eq!(telling.recv_timeout(CEILING), Ok(2));
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     render::units::plural,
-    view::{Listener, Worker},
+    view::{Class, Listener, Worker},
 };
 
 /// What waits at one listener, in the kernel's queue and behind it.
@@ -88,7 +88,56 @@ fn pressure<'v>(scene: &Scene<'v>, listener: &'v Listener) -> Option<Pressure<'v
     })
 }
 
-/// Every thread of every worker that serves it and is not stuck is in a turn.
+/// Workers that serve a listener and are not stuck.
+struct Full<'v> {
+    /// All of their threads are in turns.
+    workers: Vec<&'v Worker>,
+    threads: u64,
+    /// Of which that is not known yet, but that can take on no more either.
+    learning: usize,
+}
+
+/// `None` when one of them may be idle, or when of none it is known that its threads are in turns.
+fn full<'v>(
+    scene: &Scene<'v>,
+    pressure: &Pressure<'_>,
+    serving: Vec<&'v Worker>,
+) -> Option<Full<'v>> {
+    let with_hands = serving.into_iter().map(|it| (it, scene.hands(it)));
+    let (known, unknown): (Vec<_>, Vec<_>) = with_hands.partition(|(_, hands)| hands.is_some());
+    let hands: Vec<Hands> = known.iter().filter_map(|(_, hands)| *hands).collect();
+    // Those of one server have equal pools, and some of the threads may not have answered yet.
+    let most = hands.iter().map(|hands| hands.all).max()?;
+    let has_no_room = |worker: &Worker| {
+        let is_learning = matches!(worker.class, None | Some(Class::Learning));
+        is_learning && (is_laden(scene, worker, most) || takes_nothing(pressure, worker))
+    };
+    let is_full = hands.iter().all(|hands| hands.are_full())
+        && unknown.iter().all(|(worker, _)| has_no_room(worker));
+    is_full.then(|| Full {
+        workers: known.into_iter().map(|(worker, _)| worker).collect(),
+        threads: hands.iter().map(|hands| hands.all).sum(),
+        learning: unknown.len(),
+    })
+}
+
+/// It has as many requests as others have threads, or leaves some unread.
+fn is_laden(scene: &Scene<'_>, worker: &Worker, threads: u64) -> bool {
+    let leaves = scene.inside_of(worker).map(|waiting| waiting.lasted);
+    let idle = worker.turns.as_ref().and_then(|turns| turns.idle);
+    let with_work = worker.clients.zip(idle);
+    let with_work = with_work.map(|(clients, idle)| clients.saturating_sub(idle));
+    let threads = threads.max(worker.threads_seen.map_or(0, u64::from));
+    leaves >= Some(SPIKE) || with_work >= Some(threads)
+}
+
+/// It has never accepted anything, though connections have waited in every sample: it is not ready.
+fn takes_nothing(pressure: &Pressure<'_>, worker: &Worker) -> bool {
+    pressure.queue.is_some() && worker.accepts == Some(0)
+}
+
+/// Every thread of every worker that serves it and is not stuck is in a turn, as far as they are
+/// known, and the others are not idle.
 fn all_in_turns(
     scene: &Scene<'_>,
     pressure: &Pressure<'_>,
@@ -98,16 +147,12 @@ fn all_in_turns(
     let is_stuck = |worker: &&Worker| stuck.get(&worker.pid).is_some_and(Stuck::is_whole);
     let (stuck, workers): (Vec<&Worker>, Vec<&Worker>) =
         scene.serving(listener)?.into_iter().partition(is_stuck);
-    let hands: Vec<Hands> = workers
-        .iter()
-        .map(|worker| scene.hands(worker))
-        .collect::<Option<_>>()?;
     // When all are stuck, they are not too few.
-    if workers.is_empty() || !hands.iter().all(|hands| hands.are_full()) {
-        return None;
-    }
+    let full = full(scene, pressure, workers)?;
+    let Full {
+        workers, threads, ..
+    } = &full;
     let stuck = stuck.len();
-    let threads: u64 = hands.iter().map(|hands| hands.all).sum();
     let oldest = workers.iter().filter_map(|it| oldest_turn(it)).max();
     let since = [pressure.queue, pressure.inside]
         .into_iter()
@@ -120,10 +165,14 @@ fn all_in_turns(
         severity: Severity::Warning,
         subject: words::subject(listener),
         since,
-        text: saturated_text(scene, pressure, &workers, threads, oldest, stuck),
+        text: saturated_text(scene, pressure, &full, oldest, stuck),
         evidence: evidence([
             ("workers", Some(workers.len() as u64)),
-            ("threads", Some(threads)),
+            ("threads", Some(*threads)),
+            (
+                "learning_workers",
+                Some(full.learning as u64).filter(|it| *it > 0),
+            ),
             ("stuck_workers", Some(stuck as u64).filter(|it| *it > 0)),
             ("oldest_turn_ms", oldest.map(words::to_millis)),
             ("queued", pressure.queue.map(|it| it.count)),
@@ -151,16 +200,15 @@ fn all_in_turns(
 fn saturated_text(
     scene: &Scene<'_>,
     pressure: &Pressure<'_>,
-    workers: &[&Worker],
-    threads: u64,
+    full: &Full<'_>,
     oldest: Option<Duration>,
     stuck: usize,
 ) -> String {
     let listener = pressure.listener;
-    let who = words::workers(scene.view, workers.len(), listener.server.value());
-    let all = match threads {
+    let who = words::workers(scene.view, full.workers.len(), listener.server.value());
+    let all = match full.threads {
         1 => format!("the only thread of {who} is in a turn"),
-        _ => format!("all {threads} threads of {who} are in turns"),
+        threads => format!("all {threads} threads of {who} are in turns"),
     };
     let oldest = oldest.map_or(String::new(), |age| {
         format!(", the oldest of them {} old", words::time(age))
@@ -169,12 +217,19 @@ fn saturated_text(
         0 => String::new(),
         stuck => format!(", and {} stuck", plural(stuck as u64, "more worker")),
     };
+    let learning = match full.learning {
+        0 => String::new(),
+        learning => format!(
+            ", and no room in {} still being learnt",
+            plural(learning as u64, "more worker")
+        ),
+    };
     let queue = pressure.queue.map(words::in_queue);
     let inside = pressure.inside;
     let inside = inside.map(|it| words::waits_now(it, "request", " inside the workers"));
     let waits: Vec<String> = queue.into_iter().chain(inside).collect();
     format!(
-        "{}: {all}{oldest}{stuck}; {}; a wait takes about {}",
+        "{}: {all}{oldest}{learning}{stuck}; {}; a wait takes about {}",
         words::place(scene.view, listener),
         waits.join(", "),
         words::time(pressure.delay)

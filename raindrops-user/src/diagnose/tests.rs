@@ -310,6 +310,7 @@ fn the_first_verdict_is_the_one_to_act_on() {
         text: "connections not tracked: map full".to_owned(),
         count: 1_000_000,
         hint: String::new(),
+        ..Gap::default()
     });
     let found = |view: &View| -> Vec<_> {
         let verdicts = diagnose(view).verdicts.into_iter();

@@ -153,3 +153,28 @@ fn a_port_that_nobody_listens_on_any_more_is_forgotten() {
     drift.counted(&Counting::default());
     assert_eq!(shown(&drift, &now), (0, false));
 }
+
+#[test]
+fn none_is_missing_when_the_kernel_has_no_more() {
+    let of = |listeners: &[u64]| counted(&bpf(9, 2), listeners);
+    for (what, after, kernel, expected) in [
+        ("as many", counted(&bpf(9, 2), &[1]), 7, true),
+        ("fewer", counted(&bpf(9, 2), &[1]), 5, true),
+        ("more", counted(&bpf(9, 2), &[1]), 8, false),
+        (
+            "more, which came meanwhile",
+            counted(&bpf(10, 2), &[1]),
+            8,
+            true,
+        ),
+        ("other listeners", counted(&bpf(9, 2), &[1, 2]), 7, false),
+        ("what could not be compared", BTreeMap::new(), 7, false),
+    ] {
+        let counting = Counting {
+            before: of(&[1]),
+            after,
+            kernel: BTreeMap::from([(PORT, kernel)]),
+        };
+        assert_eq!(counting.lacks_none(), expected, "{what}");
+    }
+}

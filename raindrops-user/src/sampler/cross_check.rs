@@ -28,10 +28,14 @@ const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(600);
 /// What differs is counted again this soon.
 const AGAIN: Duration = Duration::from_secs(1);
+/// While it is not known whether connections that were not followed are gone.
+const HURRY: Duration = Duration::from_secs(2);
 /// Ports that a gap names.
 const PORTS_SHOWN: usize = 8;
 /// Counting may take this part of the time.
 const SHARE: u32 = 5000;
+/// The same in a hurry.
+const SHARE_IN_A_HURRY: u32 = 500;
 
 #[derive(Debug)]
 pub struct CrossCheck {
@@ -41,6 +45,10 @@ pub struct CrossCheck {
     under_way: Option<UnderWay>,
     /// When the last comparison ended, and what kept it from being made.
     last: Option<(Monotonic, Option<String>)>,
+    /// What the last comparison took.
+    took: Duration,
+    /// When the last comparison began that found nothing missing from `active`.
+    agreed: Option<Monotonic>,
     found_later: u64,
 }
 
@@ -49,6 +57,7 @@ pub struct CrossCheck {
 struct UnderWay {
     /// `None` when all connections have been counted.
     walk: Option<Walk>,
+    began: Monotonic,
     took: Duration,
     places: Places,
     /// Ports with MPTCP connections, of which the dump lists the paths.
@@ -68,6 +77,8 @@ impl CrossCheck {
             due: Monotonic(now.0 + FIRST),
             under_way: None,
             last: None,
+            took: Duration::ZERO,
+            agreed: None,
             found_later: 0,
         }
     }
@@ -92,6 +103,7 @@ impl CrossCheck {
     fn begin(&mut self, bpf: &BpfSnapshot, now: Monotonic) {
         let (before, places) = counted(bpf, self.netns);
         if places.is_empty() {
+            self.agreed = Some(now);
             self.due = Monotonic(now.0 + SHORTEST);
             return;
         }
@@ -103,6 +115,7 @@ impl CrossCheck {
             Ok(walk) => {
                 self.under_way = Some(UnderWay {
                     walk: Some(walk),
+                    began: now,
                     took: Monotonic::now().since(now),
                     places,
                     several_paths: BTreeSet::new(),
@@ -123,6 +136,10 @@ impl CrossCheck {
             under_way.counting.after = after;
             self.drift.counted(&under_way.counting);
             self.last = Some((now, None));
+            self.took = under_way.took;
+            if under_way.counting.lacks_none() {
+                self.agreed = Some(under_way.began);
+            }
             let pause = if self.drift.suspects() {
                 AGAIN.max(under_way.took)
             } else {
@@ -156,6 +173,18 @@ impl CrossCheck {
         })
     }
 
+    /// How long ago a comparison began that found none of the kernel's connections missing; the last
+    /// one that did.
+    pub fn agreed(&self, now: Monotonic) -> Option<Duration> {
+        self.agreed.map(|at| now.since(at))
+    }
+
+    /// Compares soon: connections may be missing.
+    pub fn hurry(&mut self, now: Monotonic) {
+        let pause = (self.took * SHARE_IN_A_HURRY).clamp(HURRY, LONGEST);
+        self.due = self.due.min(Monotonic(now.0 + pause));
+    }
+
     pub fn gap(&self) -> Option<Gap> {
         let mut count = 0;
         let mut ports = Vec::new();
@@ -178,6 +207,7 @@ impl CrossCheck {
                    another listens; events that were missed are found within seconds where the \
                    connection is known; otherwise report it with the kernel's version"
                     .to_owned(),
+            ..Gap::default()
         })
     }
 }

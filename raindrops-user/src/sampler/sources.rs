@@ -241,6 +241,7 @@ pub fn gaps(watched: &Watched) -> impl Iterator<Item = Gap> {
         text: "listeners may be missing: sockets changed while the kernel listed them".to_owned(),
         count: 1,
         hint: "passes by itself".to_owned(),
+        ..Gap::default()
     });
     interrupted.into_iter().chain(netns::beyond(watched))
 }

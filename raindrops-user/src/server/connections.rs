@@ -1,7 +1,7 @@
 //! The one answer that is not made of a view: connections, read for who asks.
 //!
 //! It waits for the desk's thread, so that no other client waits for it; what is said is rendered
-//! there, too, because a long list takes a while.
+//! there, too, because a long list takes a while, and once for all who ask the same.
 
 use std::{
     sync::Arc,
@@ -12,11 +12,12 @@ use hyper::StatusCode;
 use tokio::{sync::oneshot, time};
 
 use super::{
+    Desk,
     answer::{Answer, error, value},
     route::no_worker,
 };
 use crate::{
-    connections::{Desk, Unlisted},
+    connections::Unlisted,
     ids::Pid,
     publish::Published,
     view::connections::{Listing, Question},
@@ -35,13 +36,13 @@ pub async fn answer(asked: Asked, desk: &Desk, patience: Duration) -> Answer {
     } = asked;
     let worker = question.worker;
     let (tell, told) = oneshot::channel();
-    let handed_in = desk.ask(question, Instant::now() + patience, move |read| {
-        // Fails when the client has left.
-        let _ = tell.send(match read {
-            Ok(listing) => listed(&listing, worker, &published),
-            Err(why) => unlisted(&why),
-        });
-    });
+    let render = move |read| match read {
+        Ok(listing) => listed(&listing, worker, &published),
+        Err(why) => unlisted(&why),
+    };
+    // Fails when the client has left.
+    let tell = move |answer| drop(tell.send(answer));
+    let handed_in = desk.ask(question, Instant::now() + patience, render, tell);
     if let Err(why) = handed_in {
         return unlisted(&why);
     }

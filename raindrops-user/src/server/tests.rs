@@ -13,12 +13,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Limits, claim::Claim, serve};
-use crate::{
-    connections::{Desk, Unlisted},
-    publish::Hub,
-    view::View,
-};
+use super::{Desk, Limits, claim::Claim, serve};
+use crate::{connections::Unlisted, publish::Hub, view::View};
 
 /// No step of a test may take longer.
 const CEILING: Duration = Duration::from_secs(10);

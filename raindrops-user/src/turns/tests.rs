@@ -173,6 +173,48 @@ fn threads_that_write_or_wait_for_their_client_are_not_free() {
     assert_eq!(found.connections, states);
 }
 
+/// A response that the application has taken over is written by none of the pool's threads.
+#[test]
+fn more_writers_than_a_pool_has_threads_leave_unknown_what_it_works_on() {
+    let found = |calling, writing, parked| Found {
+        connections: 20,
+        unread: 1,
+        calling,
+        writing,
+        parked,
+        ..Found::NONE
+    };
+    let gauges_of = |waiting, calling, writing, idle| Gauges {
+        waiting,
+        reading: Some(0),
+        calling,
+        writing,
+        blocked: 0,
+        idle: Some(idle),
+    };
+    for ((calling, writing, parked), expected, busy) in [
+        // All threads write or wait for their clients.
+        ((4, 3, 0), gauges_of(Some(5), Some(0), 3, 12), Some(3)),
+        ((4, 1, 2), gauges_of(Some(5), Some(0), 1, 14), Some(1)),
+        // More than there are.
+        ((4, 4, 0), gauges_of(None, None, 4, 11), None),
+        ((1, 2, 2), gauges_of(None, None, 2, 16), None),
+        // Nothing was read that could be worked on.
+        ((0, 9, 0), gauges_of(Some(1), Some(0), 9, 10), None),
+    ] {
+        let found = found(calling, writing, parked);
+        let whole = gauges(Class::Handoff, 3, &found, Seen);
+        assert_eq!(whole, expected, "{found:?}");
+        assert_eq!(part(Class::Handoff, 3, &found, &found, Seen), expected);
+        assert_eq!(busy_threads(Class::Handoff, 3, &whole), busy, "{found:?}");
+    }
+    // They write to another listener's clients.
+    let here = found(2, 0, 0);
+    let whole = here.plus(found(0, 4, 0));
+    let of_listener = part(Class::Handoff, 3, &here, &whole, Seen);
+    assert_eq!(of_listener, gauges_of(None, None, 0, 17));
+}
+
 #[test]
 fn without_ends_is_absent_what_they_tell() {
     let quiet = Found {
@@ -211,9 +253,9 @@ fn without_ends_is_absent_what_they_tell() {
         (
             Class::Handoff,
             answered,
-            gauges_of(Some(2), Some(0), 3, None),
+            gauges_of(Some(2), Some(0), 4, None),
         ),
-        (Class::Handoff, called, gauges_of(None, None, 3, None)),
+        (Class::Handoff, called, gauges_of(None, None, 4, None)),
         (Class::Learning, called, gauges_of(None, None, 4, None)),
     ] {
         assert_eq!(gauges(class, 3, &found, NextRead), expected, "{class:?}");

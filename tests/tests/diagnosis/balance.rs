@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use raindrops_tests::{
-    client::Address,
+    client::{Address, answered, idle},
     daemon::{Place, User},
     doctor::figures,
     load, netns, processes,
@@ -11,8 +11,6 @@ use raindrops_tests::{
     wait,
 };
 use rustix::process::Signal;
-
-use crate::{answered, idle};
 
 /// Runs `body` while a worker is stopped.
 fn without<T>(pid: u32, body: impl FnOnce() -> Result<T>) -> Result<T> {

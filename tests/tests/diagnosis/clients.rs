@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use raindrops_tests::{
-    client::{Address, Client},
+    client::{Address, Client, answered, asking},
     daemon::{Place, User},
     doctor::figures,
     netns,
@@ -11,8 +11,6 @@ use raindrops_tests::{
     wait,
 };
 use raindrops_user::diagnose::Severity;
-
-use crate::{answered, asking};
 
 /// Check that workers whose clients have left without an answer are told to work for nobody.
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use raindrops_tests::{
-    client::{self, Address},
+    client::{self, Address, answered, asking, idle},
     daemon::{Place, User},
     listening, load, netns, processes,
     servers::{gunicorn, nginx, puma, rainbows, unicorn},
@@ -17,8 +17,6 @@ use raindrops_tests::{
     wait,
 };
 use rustix::process::Signal;
-
-use crate::{answered, asking, idle};
 
 /// Longer than any verdict waits before it is given.
 const LONG: Duration = Duration::from_secs(7);

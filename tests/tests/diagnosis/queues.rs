@@ -4,7 +4,7 @@ use std::{net::TcpStream, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use raindrops_tests::{
-    client::Address,
+    client::{Address, answered, asking, idle},
     daemon::{Place, User},
     doctor::figures,
     listening, netns,
@@ -12,8 +12,6 @@ use raindrops_tests::{
     skip::{Need, can_run},
 };
 use raindrops_user::diagnose::{Diagnosis, Severity, Verdict};
-
-use crate::{answered, asking, idle};
 
 /// Until puma has its reactor wait for more from a client.
 const IDLE: Duration = Duration::from_millis(200);

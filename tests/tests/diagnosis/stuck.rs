@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use raindrops_tests::{
-    client::{Address, Client},
+    client::{Address, Client, answered, asking, idle},
     daemon::{Daemon, Place, User},
     doctor::figures,
     listening, load, netns, processes,
@@ -18,8 +18,6 @@ use raindrops_tests::{
 };
 use raindrops_user::diagnose::{Severity, Verdict};
 use rustix::process::Signal;
-
-use crate::{answered, asking, idle};
 
 /// To learn who answers, but for a chance of one in 2^60 even where each has half.
 const QUESTIONS: usize = 60;

@@ -4,6 +4,7 @@ mod agreement;
 mod config;
 mod counts;
 mod older;
+mod oldest;
 mod pool;
 mod quiet;
 mod reads;

@@ -4,7 +4,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 use raindrops_tests::{
-    client::{self, Address, Client},
+    client::{self, Address, Client, answered, asking},
     daemon::{Daemon, Place, User},
     lookup, netns,
     servers::{Hold, Server, middleware::Counted, puma, rainbows},
@@ -217,19 +217,4 @@ fn full(daemon: &Daemon, server: &Server, listener: &Address) -> Result<View> {
         };
         row.is_ok_and(|row| row.queue.queued == Some(14)) && server.workers().iter().all(clients)
     })
-}
-
-fn asking(listener: &Address, count: usize, path: &str) -> Result<Vec<Client>> {
-    let asking = || {
-        let mut client = Client::connect(listener)?;
-        client.ask_and_close(path)?;
-        Ok(client)
-    };
-    (0..count).map(|_| asking()).collect()
-}
-
-fn answered(clients: &mut [Client]) -> Result<()> {
-    clients
-        .iter_mut()
-        .try_for_each(|client| client.answered().map(drop))
 }

@@ -2,9 +2,9 @@
 
 use std::{fs::File, thread};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use raindrops_tests::{
-    client::{Address, Client},
+    client::{self, Address, Client},
     daemon::{Place, User},
     lookup, netns,
     servers::{
@@ -31,17 +31,6 @@ const IDLE: Doing = Doing {
     idle: Some(CLIENTS),
 };
 
-/// Clients that have had an answer, and stay.
-fn idle_clients(listener: &Address) -> Result<Vec<Client>> {
-    let idle = || {
-        let mut client = Client::connect(listener)?;
-        client.get("/")?;
-        ensure!(client.stays(), "{listener} closes");
-        Ok(client)
-    };
-    (0..CLIENTS).map(|_| idle()).collect()
-}
-
 /// Check that idle clients of nginx are idle, as it says itself.
 #[test]
 fn idle_clients_of_nginx() -> Result<()> {
@@ -54,7 +43,7 @@ fn idle_clients_of_nginx() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         let listener = Address::Tcp(server.tcp[0]);
         let address = [listener.to_string()];
-        let clients = idle_clients(&listener)?;
+        let clients = client::idle(&listener, CLIENTS as usize)?;
         daemon.until("idle clients", |view| {
             Doing::of_listeners(view, &address).is_ok_and(|doing| doing == IDLE)
         })?;
@@ -84,7 +73,7 @@ fn idle_clients_of_puma() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         for listener in server.listeners() {
             let address = [listener.to_string()];
-            let clients = idle_clients(&listener)?;
+            let clients = client::idle(&listener, CLIENTS as usize)?;
             daemon.until("idle clients", |view| {
                 Doing::of_listeners(view, &address).is_ok_and(|doing| doing == IDLE)
             })?;

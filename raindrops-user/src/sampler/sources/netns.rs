@@ -174,5 +174,6 @@ pub(super) fn beyond(watched: &Watched) -> Option<Gap> {
         ),
         count: report.beyond as u64,
         hint: "start a daemon with --netns NAME for one that matters".to_owned(),
+        ..Gap::default()
     })
 }

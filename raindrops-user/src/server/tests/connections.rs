@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{CEILING, Running, start_at, view};
 use crate::{
-    connections::{Desk, Unlisted},
+    connections::Unlisted,
     ids::Pid,
     publish::Hub,
-    server::Limits,
+    server::{Desk, Limits},
     view::connections::{ListenerName, Listing, Question, SCHEMA},
 };
 
@@ -152,10 +152,11 @@ async fn a_reader_that_hangs_holds_nobody_else_up() {
     };
     let server = Arc::new(start(desk.unwrap(), limits));
     let path = "/v1/connections?listener=:18080";
-    let asking: Vec<_> = (0..8)
-        .map(|_| {
+    let asking: Vec<_> = (1..=8)
+        .map(|limit| {
             let server = Arc::clone(&server);
-            tokio::spawn(async move { server.get(path).await })
+            let path = format!("{path}&limit={limit}");
+            tokio::spawn(async move { server.get(&path).await })
         })
         .collect();
     let began = Instant::now();

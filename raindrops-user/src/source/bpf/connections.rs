@@ -20,7 +20,11 @@ use crate::{
         ListenerKey,
         connections::{BpfConnection, BpfConnections, Phase, TurnState},
     },
+    view::connections::SCANNED,
 };
+
+/// Looks at the table for one question: twice as many as [`SCANNED`] connections take.
+const LOOKS: usize = 2 * SCANNED / LISTED as usize;
 
 impl Bpf {
     /// Accepted connections of some listeners, at most `most`; `None` where turns are not followed.
@@ -41,24 +45,10 @@ impl Bpf {
             .filter(|(_, key)| listeners.contains(key))
             .map(|(slot, key)| (*slot, *key))
             .collect();
-        let slot = match slots.keys().next() {
-            None => {
-                return Ok(Some(BpfConnections {
-                    connections: Vec::new(),
-                    complete: true,
-                }));
-            }
-            Some(slot) if slots.len() == 1 => *slot,
-            Some(_) => ANY_SLOT,
-        };
         let ends_seen = turns.ends_seen;
         let workers = self.workers_by_row();
-        let mut found = BpfConnections {
-            connections: Vec::new(),
-            complete: true,
-        };
-        let mut skip = 0;
-        loop {
+        let mut found = Vec::new();
+        let complete = go_over(slots.keys().copied(), |slot, skip| {
             turns.order.write(
                 0,
                 &LookOver {
@@ -77,26 +67,28 @@ impl Bpf {
                 let Some(listener) = slots.get(&listed.slot) else {
                     continue;
                 };
-                if found.connections.len() == most {
-                    found.complete = false;
-                    return Ok(Some(found));
+                if found.len() == most {
+                    return Ok(Looked::Enough);
                 }
                 let worker = workers.get(&listed.worker).copied();
                 let mut connection = connection(&listed, *listener, worker);
                 // An answer whose end is not seen may be over.
                 let is_told = |turn: &TurnState| ends_seen || turn.phase != Phase::Writing;
                 connection.turn = connection.turn.filter(is_told);
-                found.connections.push(connection);
+                found.push(connection);
             }
-            if order.seen >= MOST {
-                found.complete = false;
-                return Ok(Some(found));
-            }
-            if order.listed < u64::from(LISTED) {
-                return Ok(Some(found));
-            }
-            skip += order.listed;
-        }
+            Ok::<_, StepError>(if order.seen >= MOST {
+                Looked::NotToTheEnd
+            } else if order.listed < u64::from(LISTED) {
+                Looked::ToTheEnd
+            } else {
+                Looked::Listed(order.listed)
+            })
+        })?;
+        Ok(Some(BpfConnections {
+            connections: found,
+            complete,
+        }))
     }
 
     fn workers_by_row(&self) -> BTreeMap<u32, (Pid, StartTicks)> {
@@ -114,6 +106,53 @@ impl Bpf {
             })
             .collect()
     }
+}
+
+/// What came of one look.
+enum Looked {
+    /// Nothing is left.
+    ToTheEnd,
+    /// More is there than a look goes over.
+    NotToTheEnd,
+    /// So many, and more may be left.
+    Listed(u64),
+    /// No more is wanted.
+    Enough,
+}
+
+/// Has a `look` at connections of these slots until there is nothing left, but at most [`LOOKS`]: each
+/// goes over the whole table, however little it lists. Returns whether nothing is left. `look` is told
+/// a slot, and how many it has already listed of it.
+fn go_over<E>(
+    slots: impl ExactSizeIterator<Item = u32>,
+    mut look: impl FnMut(u32, u64) -> Result<Looked, E>,
+) -> Result<bool, E> {
+    // Of many slots, more than one look for each is too much.
+    let slots: Vec<u32> = if slots.len() > LOOKS / 2 {
+        vec![ANY_SLOT]
+    } else {
+        slots.collect()
+    };
+    let mut looks = 0..LOOKS;
+    let mut complete = true;
+    for slot in slots {
+        let mut skip = 0;
+        loop {
+            if looks.next().is_none() {
+                return Ok(false);
+            }
+            match look(slot, skip)? {
+                Looked::ToTheEnd => break,
+                Looked::NotToTheEnd => {
+                    complete = false;
+                    break;
+                }
+                Looked::Listed(listed) => skip += listed,
+                Looked::Enough => return Ok(false),
+            }
+        }
+    }
+    Ok(complete)
 }
 
 fn connection(
@@ -168,5 +207,69 @@ fn connection(
             reader_thread: thread(reader),
             writer_thread: thread(writer),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::{ANY_SLOT, LISTED, LOOKS, Looked, go_over};
+
+    const FULL: u64 = LISTED as u64;
+
+    /// Slots that were looked at, what was skipped there, and whether that was all, where each slot
+    /// has as many connections as `has` says.
+    fn looks(slots: u32, has: impl Fn(u32) -> u64) -> (Vec<(u32, u64)>, bool) {
+        let mut looks = Vec::new();
+        let complete = go_over(0..slots, |slot, skip| {
+            looks.push((slot, skip));
+            let left = has(slot) - skip;
+            Ok::<_, Infallible>(if left < FULL {
+                Looked::ToTheEnd
+            } else {
+                Looked::Listed(FULL)
+            })
+        });
+        (looks, complete.unwrap())
+    }
+
+    #[test]
+    fn each_slot_is_looked_at_until_it_has_no_more() {
+        assert_eq!(looks(0, |_| 0), (vec![], true));
+        assert_eq!(looks(1, |_| 0), (vec![(0, 0)], true));
+        let has = |slot| [FULL - 1, 2 * FULL, 3][slot as usize];
+        let expected = [(0, 0), (1, 0), (1, FULL), (1, 2 * FULL), (2, 0)];
+        assert_eq!(looks(3, has), (expected.to_vec(), true));
+    }
+
+    #[test]
+    fn there_are_only_so_many_looks() {
+        let (many, complete) = looks(1, |_| 100 * FULL);
+        assert_eq!((many.len(), complete), (LOOKS, false));
+        let (many, complete) = looks(LOOKS as u32 / 2, |_| 3 * FULL);
+        assert_eq!((many.len(), complete), (LOOKS, false));
+        // All slots at once, where there are many.
+        let (many, complete) = looks(1000, |_| FULL);
+        assert_eq!(
+            (many, complete),
+            (vec![(ANY_SLOT, 0), (ANY_SLOT, FULL)], true)
+        );
+    }
+
+    #[test]
+    fn what_is_cut_is_not_complete() {
+        let of = |what: fn() -> Looked| {
+            let mut looks = 0;
+            let complete = go_over(0..3, |_, _| {
+                looks += 1;
+                Ok::<_, Infallible>(what())
+            });
+            (complete.unwrap(), looks)
+        };
+        assert_eq!(of(|| Looked::Enough), (false, 1));
+        assert_eq!(of(|| Looked::NotToTheEnd), (false, 3));
+        assert_eq!(of(|| Looked::ToTheEnd), (true, 3));
+        assert_eq!(go_over(0..3, |_, _| Err("ended")), Err("ended"));
     }
 }

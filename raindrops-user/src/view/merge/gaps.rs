@@ -73,6 +73,7 @@ pub(super) fn missed(bpf: &BpfSnapshot) -> impl Iterator<Item = Gap> {
             text: text.to_owned(),
             count: *count,
             hint: hint.to_owned(),
+            ..Gap::default()
         })
     })
 }
@@ -86,5 +87,6 @@ pub(super) fn skipped(bpf: &BpfSnapshot) -> Option<Gap> {
             .to_owned(),
         count: bpf.skipped_accepts,
         hint: "kernels since 7.0 do this; the count says how many are missing".to_owned(),
+        ..Gap::default()
     })
 }

@@ -1,10 +1,14 @@
-//! Connections that are asked for one by one, held against what both ends did.
+//! Connections of the test's own, held against what both ends did.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{fd::AsFd, unix::net::UnixListener},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,12 +27,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-fn list(daemon: &Daemon, query: &str) -> Result<Listing> {
-    let answer = daemon.get(&format!("/v1/connections?{query}"))?;
-    let text = answer.text()?;
-    ensure!(answer.status == 200, "{query}: {} {text}", answer.status);
-    serde_json::from_str(text).with_context(|| format!("decoding {text}"))
-}
+use crate::list;
 
 fn row<'a>(listing: &'a Listing, client: &TcpStream) -> Result<&'a Connection> {
     let peer = client.local_addr()?.to_string();
@@ -239,7 +238,7 @@ fn many_who_ask_hold_nobody_up() -> Result<()> {
             let answer = daemon.get(&path)?;
             let text = answer.text()?;
             ensure!(
-                answer.status == 200 || text.contains("ask again in a second"),
+                answer.status == 200 || text.contains("ask again in "),
                 "{text}"
             );
             Ok(answer.status)
@@ -260,6 +259,65 @@ fn many_who_ask_hold_nobody_up() -> Result<()> {
             Ok(())
         })?;
         wait::until("an answer", || Ok((ask()? == 200).then_some(())))
+    })
+}
+
+/// Processor time that a process has used.
+fn used(pid: u32) -> Result<Duration> {
+    let mut used = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let schedstat = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let nanos = schedstat.split_whitespace().next().context("no time")?;
+        used += Duration::from_nanos(nanos.parse()?);
+    }
+    Ok(used)
+}
+
+/// Check that who asks without a pause, and others who do, get few lists made in all: the daemon rests
+/// between them, and who asks the same meanwhile shares one.
+#[test]
+fn who_asks_without_a_pause_gets_few_lists_made() -> Result<()> {
+    if !can_run(&[Need::Root]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        const CLIENTS: usize = 8;
+        allow_descriptors(10_000)?;
+        let listener = listening::tcp(64)?;
+        let _pairs = listening::accepted(&listener, 2000)?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let query = format!("limit=4096&listener={}", listener.local_addr()?);
+        let once = Instant::now();
+        list(&daemon, &query)?;
+        let once = once.elapsed();
+        let is_over = AtomicBool::new(false);
+        let before = used(daemon.pid())?;
+        let began = Instant::now();
+        let made: Vec<BTreeSet<SystemTime>> = thread::scope(|scope| {
+            let clients = [(); CLIENTS].map(|()| {
+                scope.spawn(|| {
+                    let mut made = BTreeSet::new();
+                    while !is_over.load(Ordering::Relaxed) {
+                        made.insert(list(&daemon, &query)?.taken_at);
+                    }
+                    Ok(made)
+                })
+            });
+            thread::sleep(once * 30);
+            is_over.store(true, Ordering::Relaxed);
+            let ends = clients.map(|client| client.join().expect("a client does not panic"));
+            ends.into_iter().collect::<Result<_>>()
+        })?;
+        let (took, used) = (began.elapsed(), used(daemon.pid())? - before);
+        let told: usize = made.iter().map(BTreeSet::len).sum();
+        let made: BTreeSet<SystemTime> = made.into_iter().flatten().collect();
+        ensure!(told > made.len(), "{told} answers, {} lists", made.len());
+        ensure!(made.len() > 1, "one list in {took:?}");
+        println!("{told} answers, {} lists, {used:?} of {took:?}", made.len());
+        // What it writes to them comes on top.
+        ensure!(used < took / 2, "{used:?} of {took:?}, {once:?} for one");
+        Ok(())
     })
 }
 
