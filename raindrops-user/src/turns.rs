@@ -183,16 +183,26 @@ pub fn handlers(threads: &[Thread]) -> u32 {
 }
 
 /// Threads of a pool: those that have answered, and those that are called as these are, but for a
-/// number at the end, and have only not had to answer yet. `names`: of the process's living threads;
-/// `process`: its own name, which threads without a name of theirs have.
+/// number at the end, and have only not had to answer yet. Where some answer what others read, those
+/// that are called otherwise and answer only what they read themselves are no part of it: puma's control
+/// server is a pool of its own. `names`: of the process's living threads; `process`: its own name, which
+/// threads without a name of theirs have.
 #[must_use]
 pub fn pool(threads: &[Thread], names: &BTreeMap<u32, &[u8]>, process: &[u8]) -> u32 {
-    let kinds: BTreeSet<&[u8]> = threads
-        .iter()
-        .filter(|thread| thread.is_handler())
-        .filter_map(|thread| Some(kind(names.get(&thread.id)?)))
-        .filter(|name| *name != kind(process))
+    let name_of = |thread: &Thread| {
+        let name = kind(names.get(&thread.id)?);
+        (name != kind(process)).then_some(name)
+    };
+    let handlers = || threads.iter().filter(|thread| thread.is_handler());
+    let for_others: BTreeSet<&[u8]> = handlers()
+        .filter(|thread| thread.handed > 0)
+        .filter_map(name_of)
         .collect();
+    let is_of_pool = |thread: &&Thread| {
+        for_others.is_empty() || name_of(thread).is_none_or(|name| for_others.contains(name))
+    };
+    let answered = handlers().filter(is_of_pool).count();
+    let kinds: BTreeSet<&[u8]> = handlers().filter(is_of_pool).filter_map(name_of).collect();
     let only_reads = |id: u32| {
         let thread = threads.iter().find(|thread| thread.id == id);
         thread.is_some_and(|thread| !thread.is_handler() && thread.reads >= SEVERAL)
@@ -201,7 +211,7 @@ pub fn pool(threads: &[Thread], names: &BTreeMap<u32, &[u8]>, process: &[u8]) ->
         .iter()
         .filter(|(id, name)| kinds.contains(kind(name)) && !only_reads(**id))
         .count();
-    handlers(threads).max(u32::try_from(alike).unwrap_or(u32::MAX))
+    u32::try_from(answered.max(alike)).unwrap_or(u32::MAX)
 }
 
 /// A thread's name without its number among those of one kind: `puma srv tp 003`, `worker-3`. Not that

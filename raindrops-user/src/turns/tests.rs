@@ -359,6 +359,26 @@ fn a_pool_has_the_threads_that_are_called_as_those_that_answer() {
 }
 
 #[test]
+fn who_answers_only_what_he_reads_is_no_part_of_a_pool_that_is_called_otherwise() {
+    let of = |id, reads, answers, handed| Thread {
+        id,
+        ..thread(reads, answers, handed)
+    };
+    let names: BTreeMap<u32, &[u8]> = BTreeMap::from([
+        (1, &b"puma ctl tp 001"[..]),
+        (2, b"puma srv tp 001"),
+        (3, b"puma srv tp 002"),
+    ]);
+    let control = of(1, 9, 9, 0);
+    // One of the pool answers for others, another has only answered what it has read.
+    let threads = [control, of(2, 3, 4, 1), of(3, 2, 2, 0)];
+    assert_eq!(pool(&threads, &names, b"puma"), 2);
+    // Nobody has answered for others, or who has is not known by name.
+    assert_eq!(pool(&[control, of(2, 3, 3, 0)], &names, b"puma"), 3);
+    assert_eq!(pool(&[control, of(9, 3, 4, 1)], &names, b"puma"), 2);
+}
+
+#[test]
 fn a_process_of_one_thread_has_only_its_first() {
     assert_eq!(living(1, &[thread(1, 0, 0)], Some(1)), Some(1));
     assert_eq!(living(7, &[thread(1, 0, 0)], Some(1)), None);

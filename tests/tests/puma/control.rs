@@ -1,4 +1,4 @@
-//! Puma's own figures, held against what its control server says when it is asked directly.
+//! Figures that the control server was asked for.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use raindrops_tests::{
     daemon::{Daemon, Place, User, source},
     http, load,
@@ -33,6 +33,8 @@ use raindrops_user::view::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
+
+use crate::{path, puma as figures, stats};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("puma")];
 const REQUESTS: usize = 40;
@@ -54,17 +56,6 @@ fn table(url: &str, token: &str) -> String {
 fn start(place: &Place, text: &str) -> Result<Daemon> {
     let config = configuration(place, text)?;
     place.start(User::Same, &["--config", &config.to_string_lossy()])
-}
-
-/// What the control server says when it is asked as an operator would.
-fn stats(ask: impl FnOnce() -> Result<http::Response>) -> Result<Value> {
-    let answer = ask()?;
-    ensure!(answer.status == 200, "/stats answered {}", answer.status);
-    serde_json::from_slice(&answer.body).context("decoding stats")
-}
-
-fn path() -> String {
-    format!("/stats?token={TOKEN}")
 }
 
 /// What puma writes of one process, as the view has it.
@@ -107,18 +98,14 @@ fn expected(stats: &Value, started: &Server, age_ms: Option<u64>) -> Puma {
     }
 }
 
-fn puma(view: &View) -> Option<&Puma> {
-    server(view, "puma").ok()?.puma.value()
-}
-
 /// What the control server said is younger than a question that is not answered.
 fn is_young(view: &View) -> bool {
-    let age = puma(view).and_then(|puma| puma.age_ms);
+    let age = figures(view).and_then(|puma| puma.age_ms);
     age.is_some_and(|age| Duration::from_millis(age) < QUESTION)
 }
 
 fn is_said(view: &View) -> bool {
-    puma(view).is_some_and(|puma| puma.source == PumaSource::Control)
+    figures(view).is_some_and(|puma| puma.source == PumaSource::Control)
 }
 
 /// Asks directly, waits for figures that the daemon asked for later, asks directly again; where
@@ -128,13 +115,13 @@ fn agree(daemon: &Daemon, started: &Server, ask: impl Fn() -> Result<Value>) -> 
         let before = ask()?;
         let asked = monotonic_ns();
         let view = daemon.until("figures that are asked for now", |view| {
-            let age = puma(view).and_then(|puma| puma.age_ms);
+            let age = figures(view).and_then(|puma| puma.age_ms);
             age.is_some_and(|age| wait::before_ns(view.monotonic_ns, age) > asked)
         })?;
         if ask()? != before {
             return Ok(None);
         }
-        let shown = puma(&view).context("no figures")?;
+        let shown = figures(&view).context("no figures")?;
         assert_eq!(*shown, expected(&before, started, shown.age_ms));
         let id = &server(&view, "puma")?.id;
         let source = source(&view, "puma")?;
@@ -303,7 +290,7 @@ fn a_control_server_that_never_answers_delays_nobody() -> Result<()> {
             daemon.until("the endless one to be asked again", |view| {
                 let age = monotonic_ns().saturating_sub(view.monotonic_ns);
                 assert!(age < QUESTION.as_nanos() as u64, "a view is {age} ns old");
-                assert!(is_young(view), "{:?}", puma(view));
+                assert!(is_young(view), "{:?}", figures(view));
                 asked.load(Ordering::Relaxed) > before
             })?;
         }
