@@ -461,6 +461,9 @@ pub struct WorkerTurns {
     pub oldest_calling_us: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_calling_thread: Option<u32>,
+    /// All open connections are looked at, on all listeners that it serves.
+    #[serde(default)]
+    pub complete: bool,
 }
 
 /// A thread of a worker that is stopped (T) or cannot be interrupted (D).

@@ -1,4 +1,5 @@
 mod puma;
+mod turns;
 mod workers;
 
 use raindrops_ebpf::{histogram::Histogram, miss::Miss};
