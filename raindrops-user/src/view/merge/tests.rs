@@ -25,6 +25,7 @@ struct Seen {
     proc: ProcSnapshot,
     puma: Option<PumaSnapshot>,
     exits: BTreeMap<String, Exits>,
+    marks: Marks,
 }
 
 fn key(inode: u64) -> ListenerKey {
@@ -166,6 +167,7 @@ fn seen() -> Seen {
         },
         puma: None,
         exits: BTreeMap::new(),
+        marks: Marks::default(),
     }
 }
 
@@ -203,7 +205,7 @@ fn merged_of(seen: &Seen, namespaces: &[Namespace<'_>]) -> View {
         namespaces,
         ledger: None,
         bpf: seen.bpf.as_ref(),
-        marks: &Marks::default(),
+        marks: &seen.marks,
         proc: Some(&seen.proc),
         servers: Some(&classify(&seen.proc, &inodes, &BTreeMap::new())),
         puma: seen.puma.as_ref(),
