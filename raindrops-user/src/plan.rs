@@ -2,8 +2,9 @@
 //! looking at anything.
 
 pub mod netns;
+mod turns;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use raindrops_ebpf::{
     globals::{OFFSETS, OPTIONAL},
@@ -11,7 +12,8 @@ use raindrops_ebpf::{
 };
 use serde::Deserialize;
 
-use crate::host::{Capabilities, Facts, KernelTypes, KernelVersion};
+pub use self::turns::{Turns, TurnsPlan, TurnsWay};
+use crate::host::{Capabilities, Facts, KernelVersion};
 
 /// How `accept()` is observed, as the operator asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -47,66 +49,6 @@ impl fmt::Display for AcceptHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Self::NAMES[*self as usize])
     }
-}
-
-/// How much is seen of turns, as the operator asks for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Turns {
-    #[default]
-    On,
-    /// Without the hooks on system calls that tell the end of an answer.
-    Light,
-    Off,
-}
-
-impl Turns {
-    pub const NAMES: [&str; 3] = ["on", "light", "off"];
-}
-
-impl FromStr for Turns {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "on" => Ok(Self::On),
-            "light" => Ok(Self::Light),
-            "off" => Ok(Self::Off),
-            _ => Err("on, light or off"),
-        }
-    }
-}
-
-impl fmt::Display for Turns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::NAMES[*self as usize])
-    }
-}
-
-/// How turns are followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TurnsPlan {
-    pub way: TurnsWay,
-    /// The system calls that tell the end of an answer are hooked, too.
-    pub sees_ends: bool,
-}
-
-impl TurnsPlan {
-    /// Whether turns of unix connections are followed.
-    #[must_use]
-    pub fn sees_unix(&self) -> bool {
-        self.way == TurnsWay::Tracepoints
-    }
-}
-
-/// A way to observe reads and writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TurnsWay {
-    /// On the tracepoints that are made for it, of all kinds of sockets.
-    Tracepoints,
-    /// On the exits of the kernel's own functions for IP sockets, by the programs of their names. Unix
-    /// sockets have others.
-    Functions(Vec<&'static str>),
 }
 
 /// A way to observe `accept()`, with all the programs that it takes.
@@ -174,8 +116,6 @@ const NO_RECURSION: KernelVersion = KernelVersion::new(6, 1);
 const PREEMPTIBLE_RAW_TRACEPOINTS: KernelVersion = KernelVersion::new(7, 0);
 /// Hash maps of tracing programs may allocate as they go; before, the kernel warns in its log.
 const ALLOCATION_IN_PROGRAMS: KernelVersion = KernelVersion::new(6, 1);
-/// Programs may go over all entries of a map.
-const LOOPS_OVER_MAPS: KernelVersion = KernelVersion::new(5, 13);
 /// BPF memory is charged to the control group, no longer to the locked-memory limit.
 const BPF_MEMORY_IN_CGROUP: KernelVersion = KernelVersion::new(5, 11);
 /// Since that change and until this one, `memlock` of a map was its size when full.
@@ -268,67 +208,12 @@ pub fn bpf(facts: &Facts, enabled: bool, hook: AcceptHook, wanted: Turns) -> Res
             program::RECONCILE_PLAIN
         },
         data_ready: types.has_sk_data_ready.then_some(program::DATA_READY),
-        turns: turns(facts.kernel, types, wanted),
+        turns: turns::plan(facts.kernel, types, wanted),
         accept,
         raise_memlock: facts.kernel < BPF_MEMORY_IN_CGROUP,
         preallocate: facts.kernel < ALLOCATION_IN_PROGRAMS,
         tells_map_memory: facts.kernel < BPF_MEMORY_IN_CGROUP || facts.kernel >= MAP_MEMORY_USAGE,
     })
-}
-
-fn turns(kernel: KernelVersion, types: &KernelTypes, wanted: Turns) -> Result<TurnsPlan, Off> {
-    if wanted == Turns::Off {
-        return Err(Off::new(
-            "switched off by --turns off",
-            Some("start without --turns off"),
-        ));
-    }
-    if kernel < LOOPS_OVER_MAPS {
-        return Err(Off::new(
-            "this kernel's programs cannot go over all connections",
-            Some("Linux 5.13"),
-        ));
-    }
-    let way = if types.has_turn_tracepoints {
-        TurnsWay::Tracepoints
-    } else {
-        TurnsWay::Functions(transfers(&types.transfer_parameters)?)
-    };
-    Ok(TurnsPlan {
-        way,
-        sees_ends: wanted == Turns::On,
-    })
-}
-
-/// The functions through which all that is read from IP sockets and written to them goes. Where one has
-/// not the parameters that its program expects, something would be read in the place of its result, and
-/// not every kernel refuses that.
-fn transfers(parameters: &BTreeMap<&'static str, u32>) -> Result<Vec<&'static str>, Off> {
-    let unlike = |function: &str| {
-        Off::new(
-            format!(
-                "this kernel lacks the tracepoints sock_recv_length and sock_send_length, and its \
-                 {function} is not the one that would serve instead"
-            ),
-            Some("Linux 6.3"),
-        )
-    };
-    let mut functions = Vec::new();
-    for (function, expected) in [
-        (program::INET_RECVMSG, 4),
-        (program::INET6_RECVMSG, 4),
-        (program::INET_SENDMSG, 3),
-        (program::INET6_SENDMSG, 3),
-        (program::INET_SENDPAGE, 5),
-    ] {
-        match parameters.get(function) {
-            Some(found) if *found == expected => functions.push(function),
-            // Since Linux 6.5 pages go the way of other data.
-            None if function == program::INET_SENDPAGE => {}
-            _ => return Err(unlike(function)),
-        }
-    }
-    Ok(functions)
 }
 
 fn state_again(kernel: KernelVersion) -> Vec<StateHook> {
@@ -355,9 +240,12 @@ const fn tcp_accept(parameters: Option<u32>, ordered: bool) -> Option<&'static s
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    fn facts(version: (u32, u32)) -> Facts {
+    use super::*;
+    use crate::host::KernelTypes;
+
+    pub(super) fn facts(version: (u32, u32)) -> Facts {
         let recent = version >= (6, 3);
         Facts {
             kernel: KernelVersion::new(version.0, version.1),
@@ -383,7 +271,7 @@ mod tests {
         }
     }
 
-    fn transfer_parameters() -> BTreeMap<&'static str, u32> {
+    pub(super) fn transfer_parameters() -> BTreeMap<&'static str, u32> {
         BTreeMap::from([
             ("inet_recvmsg", 4),
             ("inet6_recvmsg", 4),
@@ -490,55 +378,6 @@ mod tests {
             Ok([AcceptWay::Fexit { .. }])
         ));
         assert!(ways(AcceptHook::None).is_err());
-    }
-
-    #[test]
-    fn turns_can_be_chosen() {
-        let turns =
-            |wanted| bpf(&facts((6, 18)), true, AcceptHook::Auto, wanted).map(|it| it.turns);
-        let way = TurnsWay::Tracepoints;
-        let on = |sees_ends| {
-            Ok(Ok(TurnsPlan {
-                way: way.clone(),
-                sees_ends,
-            }))
-        };
-        assert_eq!(turns(Turns::On), on(true));
-        assert_eq!(turns(Turns::Light), on(false));
-        let off = turns(Turns::Off).unwrap().unwrap_err();
-        assert!(off.reason.contains("--turns off"));
-        for (text, wanted) in Turns::NAMES
-            .iter()
-            .zip([Turns::On, Turns::Light, Turns::Off])
-        {
-            assert_eq!(text.parse(), Ok(wanted));
-            assert_eq!(wanted.to_string(), *text);
-        }
-    }
-
-    #[test]
-    fn turns_are_off_where_a_function_is_not_as_expected() {
-        let turns = |function, parameters| {
-            let mut all = transfer_parameters();
-            match parameters {
-                Some(parameters) => all.insert(function, parameters),
-                None => all.remove(function),
-            };
-            transfers(&all).map_err(|off| off.reason)
-        };
-        let without_pages = turns("inet_sendpage", None);
-        assert_eq!(without_pages.map(|functions| functions.len()), Ok(4));
-        for (function, parameters) in [
-            ("inet6_recvmsg", None),
-            ("inet_recvmsg", Some(5)),
-            ("inet_sendpage", Some(6)),
-        ] {
-            let reason = turns(function, parameters).unwrap_err();
-            assert!(
-                reason.contains(&format!("its {function} is not")),
-                "{reason}"
-            );
-        }
     }
 
     #[test]

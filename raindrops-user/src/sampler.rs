@@ -7,6 +7,7 @@ mod ask;
 mod cross_check;
 mod exits;
 mod foreign;
+mod hidden;
 mod old_turns;
 mod ownership;
 mod programs;
@@ -29,6 +30,7 @@ use self::{
     ask::Asks,
     cross_check::CrossCheck,
     exits::ExitLedger,
+    hidden::hide_turns,
     old_turns::old_turns,
     ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
@@ -45,7 +47,7 @@ use crate::{
     },
     publish::Hub,
     select::Selector,
-    snapshot::{BpfSnapshot, ListenSocket, ListenerKey},
+    snapshot::ListenerKey,
     source::{
         bpf::Dumps,
         diag::DiagError,
@@ -460,31 +462,6 @@ impl Sampling {
             ..Gap::default()
         })
     }
-}
-
-/// Takes out the turns of listeners whose traffic has none that could be told, and says which these
-/// are.
-fn hide_turns(
-    bpf: &mut BpfSnapshot,
-    without: &[Selector],
-    listeners: &BTreeMap<ListenerKey, ListenSocket>,
-) -> BTreeSet<ListenerKey> {
-    let is_hidden = |socket: &ListenSocket| {
-        let address = socket.address.to_string();
-        without.iter().any(|it| it.matches_address(&address))
-    };
-    let hidden: BTreeSet<ListenerKey> = listeners
-        .iter()
-        .filter(|(_, socket)| !without.is_empty() && is_hidden(socket))
-        .map(|(key, _)| *key)
-        .collect();
-    if let Some(turns) = bpf.turns.as_mut().filter(|_| !hidden.is_empty()) {
-        turns.listeners.retain(|key, _| !hidden.contains(key));
-        turns
-            .workers
-            .retain(|key, _| !hidden.contains(&key.listener));
-    }
-    hidden
 }
 
 fn host(facts: &Facts) -> Host {

@@ -351,6 +351,8 @@ pub struct TurnsSnapshot {
     pub workers: BTreeMap<WorkerKey, WorkerTurnCounts>,
     /// Workers that also serve listeners whose turns are not followed.
     pub seen_in_part: BTreeSet<(Pid, StartTicks)>,
+    /// Workers that have connections of listeners whose turns are not wanted.
+    pub hidden_in_part: BTreeSet<(Pid, StartTicks)>,
     /// Living threads that have read or answered.
     pub threads: BTreeMap<Pid, Vec<turns::Thread>>,
 }

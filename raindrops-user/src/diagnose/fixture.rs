@@ -245,6 +245,7 @@ fn worker(
             oldest_thread: None,
             oldest_calling_us: None,
             oldest_calling_thread: None,
+            complete: true,
         }),
         fds: Some(40),
         fd_limit: Some(1024),

@@ -154,9 +154,16 @@ fn skew_of(
     workers: &BTreeSet<Pid>,
     is_wanted: impl Fn(&ListenerKey) -> bool,
 ) -> Option<Skew> {
-    let accepts = inputs
-        .marks
-        .accepts_by_worker(inputs.bpf?, workers, is_wanted);
+    let (bpf, proc) = (inputs.bpf?, inputs.proc?);
+    // Who has come meanwhile could not accept his part.
+    let window = inputs.marks.reach(inputs.now);
+    let began = (proc.since_boot + inputs.now.since(proc.taken)).saturating_sub(window);
+    let were_there = workers
+        .iter()
+        .filter_map(|pid| Some((*pid, proc.processes.get(pid)?.started)))
+        .filter(|(_, started)| proc.start_after_boot(*started) <= began)
+        .collect();
+    let accepts = inputs.marks.accepts_by_worker(bpf, &were_there, is_wanted);
     let (accepts, over) = accepts?;
     skew(&accepts, over)
 }

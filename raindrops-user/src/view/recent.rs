@@ -1,13 +1,15 @@
 //! The last ten seconds, from marks set once a second.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
+use raindrops_ebpf::miss::Miss;
+
 use super::durations::Counts;
 use crate::{
-    ids::{Monotonic, Pid},
+    ids::{Monotonic, Pid, StartTicks},
     snapshot::{BpfSnapshot, ListenerCounts, ListenerKey, WorkerKey},
 };
 
@@ -123,19 +125,23 @@ impl Marks {
         })
     }
 
-    /// How many connections each of the workers of some listeners has accepted there since the oldest
-    /// mark, and how long ago that was. One that had not accepted then began at zero.
+    /// How many connections each of these workers has accepted from some listeners since the oldest
+    /// mark, and how long ago that was. One that had not accepted then began at zero; `None` where
+    /// some may have accepted without being counted.
     #[must_use]
     pub fn accepts_by_worker(
         &self,
         snapshot: &BpfSnapshot,
-        workers: &BTreeSet<Pid>,
+        workers: &BTreeMap<Pid, StartTicks>,
         is_wanted: impl Fn(&ListenerKey) -> bool,
     ) -> Option<(BTreeMap<Pid, u64>, Duration)> {
+        if snapshot.misses.contains_key(&Miss::WorkersFull) {
+            return None;
+        }
         let first = self.0.front()?;
-        let mut accepts: BTreeMap<Pid, u64> = workers.iter().map(|pid| (*pid, 0)).collect();
+        let mut accepts: BTreeMap<Pid, u64> = workers.keys().map(|pid| (*pid, 0)).collect();
         for (key, counts) in &snapshot.workers {
-            if !is_wanted(&key.listener) {
+            if !is_wanted(&key.listener) || workers.get(&key.pid) != Some(&key.started) {
                 continue;
             }
             if let Some(sum) = accepts.get_mut(&key.pid) {

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BTreeMap, io, net::SocketAddr, time::Durati
 
 use super::{
     SHORTEST, Style, count, known,
-    turns::{self, Trust, Trusts},
+    turns::{self, Trust},
     workers,
 };
 use crate::{
@@ -293,7 +293,7 @@ fn legend(view: &View, layout: &Layout<'_>) -> String {
     if layout.shows("READING") {
         texts.push(turns::READING.to_owned());
     }
-    if !Trusts::of(view).sees_ends {
+    if !turns::sees_ends(view) {
         texts.push(turns::LIGHT.to_owned());
     }
     texts.extend(quantiles_legend(view, layout));

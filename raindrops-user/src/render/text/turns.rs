@@ -1,7 +1,5 @@
 //! Figures of turns, marked by how far they are to be trusted; the same for listeners and workers.
 
-use std::collections::BTreeMap;
-
 use super::count;
 use crate::{
     render::{
@@ -45,6 +43,14 @@ impl Trust {
         }
     }
 
+    /// `sees_ends`: on all listeners.
+    pub(super) fn of_worker(worker: &Worker, sees_ends: bool) -> Self {
+        Self {
+            complete: worker.turns.as_ref().is_none_or(|turns| turns.complete),
+            sees_ends,
+        }
+    }
+
     const fn about(self) -> &'static str {
         if self.complete { "" } else { "~" }
     }
@@ -54,33 +60,10 @@ impl Trust {
     }
 }
 
-/// How far each listener's figures are to be trusted.
-pub(super) struct Trusts<'a> {
-    listeners: BTreeMap<&'a str, Trust>,
-    pub(super) sees_ends: bool,
-}
-
-impl<'a> Trusts<'a> {
-    pub(super) fn of(view: &'a View) -> Self {
-        let each = view.listeners.iter();
-        let listeners: BTreeMap<&str, Trust> = each
-            .filter_map(|it| Some((it.id.as_str(), Trust::of(it.turns.as_ref()?))))
-            .collect();
-        Self {
-            sees_ends: listeners.values().all(|trust| trust.sees_ends),
-            listeners,
-        }
-    }
-
-    /// A worker's figures are those of all its listeners.
-    pub(super) fn of_worker(&self, worker: &Worker) -> Trust {
-        let its = worker.listeners.iter();
-        let mut its = its.filter_map(|listener| self.listeners.get(listener.id.as_str()));
-        Trust {
-            complete: its.all(|trust| trust.complete),
-            sees_ends: self.sees_ends,
-        }
-    }
+/// Whether the end of an answer is seen on all listeners.
+pub(super) fn sees_ends(view: &View) -> bool {
+    let mut each = view.listeners.iter().filter_map(|it| it.turns.as_ref());
+    each.all(|turns| turns.write_end == WriteEnd::Seen)
 }
 
 /// Connections of which none may be missing.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io};
 
 use super::{
     Style, count, known, notes,
-    turns::{self, Trusts},
+    turns::{self, Trust},
 };
 use crate::{
     escape::printable,
@@ -25,12 +25,12 @@ pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::
             .or_default()
             .push(worker);
     }
-    let trusts = Trusts::of(view);
+    let sees_ends = turns::sees_ends(view);
     let tables: Vec<_> = by_server
         .into_iter()
         .map(|(id, mut workers)| {
             workers.sort_by_key(|worker| (worker.index, worker.pid));
-            let table = worker_table(&workers, id.is_some(), &trusts);
+            let table = worker_table(&workers, id.is_some(), sees_ends);
             (id, workers, table)
         })
         .collect();
@@ -85,7 +85,7 @@ pub(super) fn server(view: &View, id: &str) -> String {
 }
 
 /// `is_named`: the heading says what they are.
-fn worker_table(workers: &[&Worker], is_named: bool, trusts: &Trusts<'_>) -> Table {
+fn worker_table(workers: &[&Worker], is_named: bool, sees_ends: bool) -> Table {
     let turns = || workers.iter().filter_map(|worker| worker.turns.as_ref());
     let show_turns = turns().next().is_some();
     let show_reading = turns().any(|it| it.reading.is_some_and(|it| it > 0));
@@ -127,7 +127,7 @@ fn worker_table(workers: &[&Worker], is_named: bool, trusts: &Trusts<'_>) -> Tab
             state(&worker.state, worker.class),
         ];
         if show_turns {
-            row.extend(turns_of(worker, show_reading, trusts));
+            row.extend(turns_of(worker, show_reading, sees_ends));
         }
         let age = worker.last_accept_age_us.map(micros);
         let wait = worker.wait.as_ref();
@@ -152,11 +152,11 @@ fn worker_table(workers: &[&Worker], is_named: bool, trusts: &Trusts<'_>) -> Tab
 }
 
 /// What it does with its connections, in the order of the columns.
-fn turns_of(worker: &Worker, show_reading: bool, trusts: &Trusts<'_>) -> Vec<Cell> {
+fn turns_of(worker: &Worker, show_reading: bool, sees_ends: bool) -> Vec<Cell> {
     let Some(turns) = &worker.turns else {
         return vec![Cell::new(UNKNOWN); if show_reading { 8 } else { 7 }];
     };
-    let trust = trusts.of_worker(worker);
+    let trust = Trust::of_worker(worker, sees_ends);
     let mut cells = vec![busy(worker), turns::gauge(turns.waiting, trust)];
     if show_reading {
         cells.push(turns::gauge(turns.reading, trust));

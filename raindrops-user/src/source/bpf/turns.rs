@@ -463,6 +463,7 @@ impl Bpf {
             listeners,
             workers,
             seen_in_part,
+            hidden_in_part: BTreeSet::new(),
             threads: threads.collect(),
         })
     }

@@ -1,4 +1,5 @@
 mod puma;
+mod turns;
 mod workers;
 
 use raindrops_ebpf::{histogram::Histogram, miss::Miss};
@@ -24,6 +25,7 @@ struct Seen {
     proc: ProcSnapshot,
     puma: Option<PumaSnapshot>,
     exits: BTreeMap<String, Exits>,
+    marks: Marks,
 }
 
 fn key(inode: u64) -> ListenerKey {
@@ -165,6 +167,7 @@ fn seen() -> Seen {
         },
         puma: None,
         exits: BTreeMap::new(),
+        marks: Marks::default(),
     }
 }
 
@@ -202,7 +205,7 @@ fn merged_of(seen: &Seen, namespaces: &[Namespace<'_>]) -> View {
         namespaces,
         ledger: None,
         bpf: seen.bpf.as_ref(),
-        marks: &Marks::default(),
+        marks: &seen.marks,
         proc: Some(&seen.proc),
         servers: Some(&classify(&seen.proc, &inodes, &BTreeMap::new())),
         puma: seen.puma.as_ref(),

@@ -26,6 +26,8 @@ pub(super) struct Processes {
 
 struct Process {
     class: Class,
+    /// Its threads may be at connections of other listeners than those whose turns are told.
+    is_seen_in_part: bool,
     handlers: u32,
     whole: Found,
     /// On each of its listeners.
@@ -60,15 +62,14 @@ impl Process {
         let threads = turns.and_then(|turns| turns.threads.get(&pid));
         let threads = threads.map_or(none, Vec::as_slice);
         let process = inputs.proc.and_then(|proc| proc.processes.get(&pid));
-        let is_seen_in_part = turns.is_some_and(|it| it.seen_in_part.contains(&(pid, started)));
-        let class = match class(
+        let is_seen_in_part = turns.is_some_and(|it| {
+            let each = [&it.seen_in_part, &it.hidden_in_part];
+            each.iter().any(|some| some.contains(&(pid, started)))
+        });
+        let class = class(
             threads,
             living(pid.0, threads, process.and_then(|it| it.threads)),
-        ) {
-            // How many of the threads that answer are free is not known.
-            Class::Handoff if is_seen_in_part => Class::Learning,
-            class => class,
-        };
+        );
         let handlers = match process {
             Some(process) if class == Class::Handoff => {
                 let living = process.each_thread.iter().filter(|it| it.complete);
@@ -80,9 +81,19 @@ impl Process {
         };
         Self {
             class,
+            is_seen_in_part,
             handlers,
             whole: Found::NONE,
             counts: Vec::new(),
+        }
+    }
+
+    /// How its gauges are told. Of a pool that is seen in part it is not known how many threads are
+    /// free.
+    const fn told_as(&self) -> Class {
+        match self.class {
+            Class::Handoff if self.is_seen_in_part => Class::Learning,
+            class => class,
         }
     }
 }
@@ -131,7 +142,7 @@ pub(super) fn of_listeners(
         let worker = &processes.all[process];
         found = found.plus(*mine);
         gauge = gauge.plus(part(
-            worker.class,
+            worker.told_as(),
             worker.handlers,
             mine,
             &worker.whole,
@@ -170,12 +181,7 @@ pub(super) fn of_listeners(
         write: histogram(|counts| &counts.write),
         waiting_since: None,
         oldest_us: age_us(found.oldest, inputs.now).and_then(known),
-        complete: all.is_whole
-            && found.unseen == 0
-            && rows.iter().zip(&counts).all(|(row, counts)| {
-                row.counts
-                    .is_some_and(|connections| are_all_followed(connections, counts))
-            }),
+        complete: rows.iter().all(|row| is_complete(all, processes, row)),
         write_end,
         age_ms: Some(millis(inputs.now.since(all.looked))),
         source: "bpf".to_owned(),
@@ -188,6 +194,18 @@ const fn write_end(turns: &TurnsSnapshot) -> WriteEnd {
     } else {
         WriteEnd::NextRead
     }
+}
+
+/// Whether none of a listener's connections is missing from its gauges.
+fn is_complete(all: &TurnsSnapshot, processes: &Processes, row: &Row<'_>) -> bool {
+    let Some((connections, turns)) = row.counts.zip(all.listeners.get(&row.key)) else {
+        return false;
+    };
+    let of_workers = processes.on.get(&row.key).into_iter().flatten();
+    let mut each = of_workers
+        .map(|(_, found)| found)
+        .chain([&turns.of_no_worker]);
+    all.is_whole && each.all(|found| found.unseen == 0) && are_all_followed(connections, turns)
 }
 
 /// Whether no connection is older than the daemon, and still unread.
@@ -234,7 +252,7 @@ pub(super) fn of_worker(
     };
     let counts = &process.counts;
     let found = &process.whole;
-    let gauge = gauges(process.class, process.handlers, found, write_end(all));
+    let gauge = gauges(process.told_as(), process.handlers, found, write_end(all));
     let total = |figure: fn(&WorkerTurnCounts) -> u64| counts.iter().map(figure).sum();
     let Gauges {
         waiting,
@@ -248,7 +266,7 @@ pub(super) fn of_worker(
     Some(OfWorker {
         class: process.class,
         threads_busy: busy_threads(process.class, process.handlers, &gauge)
-            .filter(|_| all.is_whole && all.ends_seen),
+            .filter(|_| all.is_whole && all.ends_seen && !process.is_seen_in_part),
         threads_seen: process.handlers,
         // Of connections older than the daemon it is not known whose they are until they are read.
         clients: known(found.connections).filter(|_| {
@@ -287,6 +305,7 @@ pub(super) fn of_worker(
             oldest_calling_us: age_us(found.oldest_calling, inputs.now).and_then(known),
             oldest_calling_thread: found.oldest_calling.map(|oldest| oldest.thread),
             oldest_thread: found.oldest.map(|oldest| oldest.thread),
+            complete: rows.iter().all(|row| is_complete(all, processes, row)),
         },
     })
 }

@@ -170,3 +170,58 @@ fn a_server_tells_which_workers_ended() {
     let shown: Vec<_> = view.servers.iter().map(|it| (&*it.id, &it.exits)).collect();
     assert_eq!(shown, [("unicorn:10", &Some(exits))]);
 }
+
+/// Check that who has accepted nothing counts, and who could not have accepted does not: one that came
+/// while the accepts were counted, and whoever had its number before.
+#[test]
+fn skew_is_among_workers_that_were_there_all_the_time() {
+    let start = |seen: &mut Seen, pid, seconds: u64| {
+        let process = seen.proc.processes.get_mut(&Pid(pid)).unwrap();
+        process.started = StartTicks(seconds * 100);
+    };
+    let cases: [(&str, &dyn Fn(&mut Seen), Option<(f64, u32, u32)>); 4] = [
+        ("20 has accepted none", &|_| (), Some((1.0, 2, 21))),
+        ("20 has just come", &|seen| start(seen, 20, 91), None),
+        (
+            "21 is another process now",
+            &|seen| start(seen, 21, 60),
+            None,
+        ),
+        (
+            "there were no rows for some workers",
+            &|seen| {
+                let misses = &mut seen.bpf.as_mut().unwrap().misses;
+                misses.insert(Miss::WorkersFull, 1);
+            },
+            None,
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let mut seen = seen();
+        let bpf = seen.bpf.as_mut().unwrap();
+        bpf.workers.clear();
+        bpf.taken = Monotonic(AT.0 - 10 * SECOND);
+        seen.marks.note(bpf);
+        bpf.taken = AT;
+        let here = WorkerKey {
+            pid: Pid(21),
+            started: StartTicks(500),
+            listener: key(1),
+        };
+        let counts = WorkerCounts {
+            accepts: 300,
+            active: Some(0),
+            last_accept: None,
+            wait_count: 300,
+            wait_sum_ns: 0,
+            wait_max_ns: 0,
+        };
+        bpf.workers.insert(here, counts);
+        change(&mut seen);
+        let view = merged(&seen);
+        let skew = view.listeners[0].skew.as_ref();
+        let told = skew.map(|skew| (skew.ratio, skew.workers, skew.pid));
+        assert_eq!(told, expected, "{name}");
+        assert_eq!(view.servers[0].skew, expected.map(|it| it.0), "{name}");
+    }
+}

@@ -39,6 +39,7 @@ fn worker(pid: u32, index: u32, busy: Option<u32>, waiting: Option<u64>) -> Work
         oldest_thread: None,
         oldest_calling_us: None,
         oldest_calling_thread: None,
+        complete: true,
     });
     Worker {
         oldest_place: None,
