@@ -236,6 +236,11 @@ pub struct Recent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepts_per_s: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_per_s: Option<f64>,
+    /// The fewest half-closed connections in any look of this time; there is one a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half_closed_least: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overflows_per_s: Option<f64>,
     /// In the last `overflows_over_ms`: they are counted apart from accepts, so the window is not
     /// `over_ms`.

@@ -30,6 +30,12 @@ const SLOW: Duration = Duration::from_secs(3);
 /// sends no more.
 const WASTED: Duration = Duration::from_secs(5);
 
+/// A server that gets to its clients' ends has closed by then.
+const LEFT: Duration = Duration::from_secs(9);
+
+/// As long may it take to close one connection, for what a busy server has of them to be a pile.
+const PASSING: Duration = Duration::from_secs(1);
+
 pub(super) fn slow(scene: &Scene<'_>) -> Vec<Finding> {
     let teams = scene.teams();
     teams
@@ -125,7 +131,55 @@ fn of_team(scene: &Scene<'_>, team: &Team<'_>) -> Subject {
 
 pub(super) fn gone(scene: &Scene<'_>) -> Vec<Finding> {
     let listeners = scene.view.listeners.iter();
-    listeners.filter_map(|it| half_closed(scene, it)).collect()
+    listeners
+        .filter_map(|it| half_closed(scene, it).or_else(|| left_open(scene, it)))
+        .collect()
+}
+
+/// Clients of a listener have left, no turn is open that could be for them, and the server does not
+/// close: it leaks them, or never reads.
+fn left_open(scene: &Scene<'_>, listener: &Listener) -> Option<Finding> {
+    let recent = &listener.recent;
+    let over = Duration::from_millis(recent.over_ms);
+    let connections = listener.connections.as_ref()?;
+    let (gone, here) = (connections.half_closed?, connections.active?);
+    let turns = listener.turns.as_ref()?;
+    // Who said only that he sends no more may be waiting for his answer.
+    let in_turns = turns.reading? + turns.calling? + turns.writing?;
+    let kept = recent.half_closed_least?.checked_sub(in_turns)?;
+    // A server that closes so many takes some time for each.
+    let passing = recent.closes_per_s? * PASSING.as_secs_f64();
+    if over < LEFT || kept < MANY_GONE || (kept as f64) < passing {
+        return None;
+    }
+    let unread = turns.waiting.filter(|unread| *unread > 0);
+    let sent = unread.map_or(String::new(), |unread| {
+        format!("; {} nobody has read", plural(unread, "request"))
+    });
+    Some(Finding {
+        code: Code::HalfClosedPileup,
+        amount: gone,
+        severity: Severity::Warning,
+        subject: words::subject(listener),
+        since: None,
+        text: format!(
+            "{}: {gone} of its {} have closed, the server has not and is in no turn for them: at \
+             least {kept} at every look of the last {}{sent}",
+            words::place(scene.view, listener),
+            plural(gone + here, "client"),
+            words::time(over)
+        ),
+        evidence: evidence([
+            ("half_closed", Some(gone)),
+            ("active", Some(here)),
+            ("left_open", Some(kept)),
+            ("over_ms", Some(recent.over_ms)),
+            ("unread", unread),
+        ]),
+        next: "see whether the server still reads and why it does not close (CLOSE-WAIT in ss): \
+               it forgets connections, or cannot get to them; each costs it a descriptor"
+            .to_owned(),
+    })
 }
 
 /// Most of a listener's clients have left, and the server works on.
@@ -397,6 +451,87 @@ mod tests {
                 &["critical half-closed-pileup", "critical queue-dropping"],
             ),
         ]);
+    }
+
+    /// So many have been half-closed at every look of ten seconds, in no turn.
+    fn kept(view: &mut View, half_closed: u64) {
+        left(view, half_closed, 500);
+        view.listeners[0].recent.half_closed_least = Some(half_closed);
+        view.listeners[0].recent.closes_per_s = Some(2.0);
+    }
+
+    #[test]
+    fn clients_that_have_left_and_are_in_no_turn() {
+        check(&[
+            (
+                "a server that leaks them",
+                puma,
+                |view| kept(view, 20),
+                &["warning half-closed-pileup"],
+            ),
+            ("few", puma, |view| kept(view, 19), &[]),
+            (
+                "an event loop",
+                nginx,
+                |view| kept(view, 20),
+                &["warning half-closed-pileup"],
+            ),
+            (
+                "they come and go",
+                puma,
+                |view| {
+                    kept(view, 20);
+                    view.listeners[0].recent.half_closed_least = Some(3);
+                },
+                &[],
+            ),
+            (
+                "each for less than a second",
+                nginx,
+                |view| {
+                    kept(view, 20);
+                    view.listeners[0].recent.closes_per_s = Some(21.0);
+                },
+                &[],
+            ),
+            (
+                "they may be waiting for their answers",
+                nginx,
+                |view| {
+                    kept(view, 21);
+                    writing(view, 0, 2, 0, 900.0);
+                },
+                &[],
+            ),
+            (
+                "it has not been looked at for long",
+                nginx,
+                |view| {
+                    kept(view, 20);
+                    view.listeners[0].recent.over_ms = 8_900;
+                },
+                &[],
+            ),
+            (
+                "how many are in turns is not known",
+                puma,
+                |view| {
+                    kept(view, 20);
+                    listener_turns(view).calling = None;
+                },
+                &[],
+            ),
+        ]);
+        let verdict = verdicts(nginx, |view| {
+            kept(view, 30);
+            listener_turns(view).waiting = Some(30);
+        })
+        .swap_remove(0);
+        assert_eq!(
+            verdict.text,
+            "127.0.0.1:8080: 30 of its 530 clients have closed, the server has not and is in no \
+             turn for them: at least 30 at every look of the last 10s; 30 requests nobody has read"
+        );
     }
 
     #[test]

@@ -152,6 +152,8 @@ fn listener(server: &str, pids: &[u32]) -> Listener {
         recent: Recent {
             over_ms: 10_000,
             accepts_per_s: Some(100.0),
+            closes_per_s: Some(100.0),
+            half_closed_least: Some(0),
             overflows_per_s: Some(0.0),
             overflows: Some(0),
             overflows_over_ms: 10_000,

@@ -362,6 +362,8 @@ fn recently(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) 
     let change = inputs
         .bpf
         .and_then(|bpf| inputs.marks.change(bpf, &row.key));
+    // The programs do not see a unix connection close.
+    let is_tcp = matches!(row.socket.address, Address::Tcp { .. });
     let overflows =
         history.and_then(|history| Some(history.recent_overflows?.min(history.overflows?)));
     Recent {
@@ -369,6 +371,14 @@ fn recently(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) 
         accepts_per_s: change
             .as_ref()
             .and_then(|change| per_second(change.accepts, change.over)),
+        closes_per_s: change
+            .as_ref()
+            .filter(|_| is_tcp)
+            .and_then(|change| per_second(change.closes, change.over)),
+        half_closed_least: change
+            .as_ref()
+            .filter(|_| is_tcp)
+            .map(|change| change.half_closed_least),
         overflows_per_s: overflows.and_then(|overflows| per_second(overflows, watched)),
         overflows,
         overflows_over_ms: millis(watched),

@@ -21,6 +21,9 @@ const STEP: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Totals {
     accepts: u64,
+    closes: u64,
+    /// At that time.
+    half_closed: u64,
     wait: Counts,
     /// `None` where turns are not followed.
     answer: Option<Counts>,
@@ -32,6 +35,8 @@ impl Totals {
         let turns = turns.and_then(|turns| turns.listeners.get(key));
         Self {
             accepts: counts.accepts(),
+            closes: counts.closes(),
+            half_closed: counts.half_closed,
             wait: Counts::of(&counts.wait),
             answer: turns.map(|turns| Counts::of(&turns.answer)),
         }
@@ -55,6 +60,9 @@ pub struct Marks(VecDeque<Mark>);
 pub struct Change {
     pub over: Duration,
     pub accepts: u64,
+    pub closes: u64,
+    /// The fewest at any mark, and now.
+    pub half_closed_least: u64,
     pub wait: Counts,
     /// Of turns that were answered; `None` where turns are not followed.
     pub answer: Option<Counts>,
@@ -106,10 +114,18 @@ impl Marks {
         let now = Totals::of(snapshot, key, snapshot.listeners.get(key)?);
         let first = self.0.front()?;
         let over = snapshot.taken.since(first.at);
+        let half_closed = |mark: &Mark| mark.listeners.get(key).map_or(0, |it| it.half_closed);
+        let half_closed_least = self
+            .0
+            .iter()
+            .map(half_closed)
+            .fold(now.half_closed, u64::min);
         Some(match first.listeners.get(key) {
             Some(before) => Change {
                 over,
                 accepts: now.accepts.saturating_sub(before.accepts),
+                closes: now.closes.saturating_sub(before.closes),
+                half_closed_least,
                 wait: now.wait.since(&before.wait),
                 answer: match (now.answer, &before.answer) {
                     (Some(now), Some(before)) => Some(now.since(before)),
@@ -119,6 +135,8 @@ impl Marks {
             None => Change {
                 over,
                 accepts: now.accepts,
+                closes: now.closes,
+                half_closed_least,
                 wait: now.wait,
                 answer: now.answer,
             },
@@ -206,6 +224,24 @@ mod tests {
             change.accepts
         );
         assert_eq!(change.wait.total(), change.accepts);
+    }
+
+    #[test]
+    fn the_fewest_half_closed_are_those_of_any_mark() {
+        let half_closed = |seconds: f64, count: u64| {
+            let mut snapshot = snapshot(seconds, 100);
+            snapshot.listeners.get_mut(&KEY).unwrap().half_closed = count;
+            snapshot
+        };
+        let mut marks = Marks::default();
+        for (second, count) in [(0.0, 30), (1.0, 22), (2.0, 40)] {
+            marks.note(&half_closed(second, count));
+        }
+        let least = |now: u64| {
+            let change = marks.change(&half_closed(2.5, now), &KEY);
+            change.unwrap().half_closed_least
+        };
+        assert_eq!([least(50), least(21)], [22, 21]);
     }
 
     #[test]
