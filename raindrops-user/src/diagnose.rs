@@ -149,7 +149,7 @@ pub fn diagnose(view: &View) -> Diagnosis {
     findings.extend(process::fd_limit(&scene));
     findings.extend(acceptor::findings(&scene, &stuck));
     findings.extend(group::starved_members(&scene));
-    findings.extend(clients::gone(&scene));
+    findings.extend(clients::gone::findings(&scene));
     findings.extend(clients::slow(&scene));
     findings.extend(balance::findings(&scene));
     findings.extend(saturation::findings(&scene, &stuck));

@@ -1,11 +1,13 @@
 //! Clients that keep a server busy without use.
 
+use std::{io::Write as _, thread, time::Duration};
+
 use anyhow::{Result, bail};
 use raindrops_tests::{
     client::{Address, Client, answered, asking},
     daemon::{Place, User},
     doctor::figures,
-    netns,
+    listening, netns,
     servers::unicorn,
     skip::{Need, can_run},
     wait,
@@ -40,6 +42,37 @@ fn clients_that_give_up() -> Result<()> {
         );
         drop(hold);
         answered(&mut stays)?;
+        daemon.until_well()?;
+        Ok(())
+    })
+}
+
+/// Check that connections that the server leaves open after their clients have left, read or unread,
+/// are told though no turn is open.
+#[test]
+fn connections_that_nobody_closes() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let listening = listening::tcp(64)?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let pairs = listening::accepted(&listening, 25)?;
+        let (mut clients, kept): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        for client in &mut clients[..10] {
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+        }
+        drop(clients);
+        // It is looked for at every look of so long.
+        thread::sleep(Duration::from_secs(9));
+        let verdict = daemon.until_verdict("half-closed-pileup", |_| true)?;
+        assert_eq!(
+            figures(&verdict, ["half_closed", "active", "left_open", "unread"]),
+            [Some(25), Some(0), Some(25), Some(10)],
+            "{verdict:?}"
+        );
+        drop(kept);
         daemon.until_well()?;
         Ok(())
     })
