@@ -141,6 +141,10 @@ fn tcp<E: EventWord>(
     if let Some(worker) = Worker::at(worker?) {
         worker.accepted(now, wait);
     }
+    // Queued before the programs: the look finds those that are found by their sockets.
+    if before & event::SEEDED != 0 && turn::are_followed() {
+        seed::moved(child)?;
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::{
     listen,
     maps::{
         CONNECTIONS, LISTED_CONNECTIONS, LISTENER_GAUGES, LOOK_OVER, THREADS, WORKER_GAUGES,
-        WORKER_TURNS,
+        WORKER_ROWS, WORKER_TURNS,
     },
     sock::{Sock, state as socket},
     turn,
@@ -99,8 +99,7 @@ extern "C" fn count_one(
         let _ = CONNECTIONS.remove(key);
         return CONTINUE;
     }
-    let row = connection.turn.worker;
-    let gauges = match WORKER_GAUGES.get_ptr_mut(row) {
+    let gauges = match gauges_of_worker(connection) {
         Some(gauges) => gauges,
         None => match LISTENER_GAUGES.get_ptr_mut(connection.listener.slot) {
             Some(gauges) => gauges,
@@ -148,6 +147,20 @@ extern "C" fn count_one(
         gauges.oldest_call_thread = u64::from(thread);
     }
     CONTINUE
+}
+
+/// `None` where the worker is not known, or its row has gone to another.
+#[inline(always)]
+fn gauges_of_worker(connection: &Connection) -> Option<*mut Gauges> {
+    let row = connection.turn.worker;
+    let worker = WORKER_ROWS.get_ptr(row)?;
+    // SAFETY: a pointer to a whole map value.
+    let key = unsafe { (*worker).key };
+    if key.pid == connection.turn.process && key.slot == connection.listener.slot {
+        WORKER_GAUGES.get_ptr_mut(row)
+    } else {
+        None
+    }
 }
 
 #[inline(never)]

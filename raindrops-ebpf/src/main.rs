@@ -154,6 +154,19 @@ mod entry {
         done(&ctx, turn::written(Sock::new(ctx.arg(0)), ctx.arg(1)))
     }
 
+    /// The same on the tracepoint proper, for kernels that preempt programs on raw ones.
+    #[tracepoint(category = "sock", name = "sock_recv_length")]
+    pub fn data_read_tp(ctx: TracePointContext) -> u32 {
+        let (sock, [result, flags]) = transferred(&ctx);
+        done(&ctx, turn::read(sock, result, flags)) as u32
+    }
+
+    #[tracepoint(category = "sock", name = "sock_send_length")]
+    pub fn data_written_tp(ctx: TracePointContext) -> u32 {
+        let (sock, [result, _]) = transferred(&ctx);
+        done(&ctx, turn::written(sock, result)) as u32
+    }
+
     /// `inet_recvmsg(sock, msg, size, flags)`: reads of IPv4 sockets, before Linux 6.3.
     #[fexit(function = "inet_recvmsg")]
     pub fn inet_recvmsg(ctx: FExitContext) -> i32 {
@@ -292,6 +305,20 @@ mod entry {
             ctx,
             accept::taken_from_queue::<E>(Sock::new(child), Sock::new(ctx.arg(0))),
         )
+    }
+
+    /// The socket, and the result and the flags of what was read from it or written to it.
+    #[inline(always)]
+    fn transferred(ctx: &TracePointContext) -> (Sock, [i32; 2]) {
+        // SAFETY: the record has the socket's address at 8, the result at 20 and the flags at 24.
+        let (sock, result, flags) = unsafe {
+            (
+                field::<u64>(ctx, 8),
+                field::<i32>(ctx, 20),
+                field::<i32>(ctx, 24),
+            )
+        };
+        (Sock::new(sock), [result, flags])
     }
 
     /// The result of a read follows its four parameters, of which the last are the flags.

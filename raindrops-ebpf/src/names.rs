@@ -48,6 +48,9 @@ pub mod program {
     /// Of turns.
     pub const DATA_READ: &str = "data_read";
     pub const DATA_WRITTEN: &str = "data_written";
+    /// The same, where raw tracepoints can be preempted.
+    pub const DATA_READ_TP: &str = "data_read_tp";
+    pub const DATA_WRITTEN_TP: &str = "data_written_tp";
     /// Of turns, before Linux 6.3: exits of the kernel's functions of the same names.
     pub const INET_RECVMSG: &str = "inet_recvmsg";
     pub const INET6_RECVMSG: &str = "inet6_recvmsg";

@@ -59,7 +59,7 @@ pub mod class {
     pub const DIRECT: u64 = 0;
     /// A thread reads for others that answer.
     pub const HANDOFF: u64 = 1;
-    /// A thread that answers waits for events of many connections.
+    /// The thread that answers waits for events when it has done so.
     pub const LOOP: u64 = 2;
 }
 

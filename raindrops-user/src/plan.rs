@@ -349,6 +349,10 @@ mod tests {
                             ]),
                             sees_ends: true,
                         }),
+                        (6, 18) => Ok(TurnsPlan {
+                            way: TurnsWay::RawTracepoints,
+                            sees_ends: true,
+                        }),
                         _ => Ok(TurnsPlan {
                             way: TurnsWay::Tracepoints,
                             sees_ends: true,

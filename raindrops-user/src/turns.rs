@@ -19,6 +19,10 @@ const PURE_READER: u32 = 3;
 /// Less than one answer in so many reads is none of a thread that answers what it reads.
 const RARELY: u64 = 16;
 
+/// A thread that waits for events of connections has done so for one of these that it read. The first
+/// may have come to it before it was known.
+const FRESH: u32 = 2;
+
 /// A thread that has begun so many turns and answered none does not do them one by one.
 const SEVERAL: u32 = 2;
 
@@ -32,8 +36,12 @@ pub struct Thread {
     pub answers: u32,
     /// The part of these that another thread had read.
     pub handed: u32,
-    /// It waits for events of many connections.
+    /// It waits for events, be it those of listeners only.
     pub waits_for_events: bool,
+    /// Times that it had events of a connection told to it.
+    pub registered: u32,
+    /// Connections that were accepted after it was first seen, and that it has begun to read.
+    pub fresh: u32,
 }
 
 /// Connections as one look found them.
@@ -149,8 +157,12 @@ impl Thread {
 #[must_use]
 pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
     let handlers = || threads.iter().filter(|thread| thread.is_handler());
-    if handlers().any(|thread| thread.waits_for_events) {
+    let mut waiting = handlers().filter(|thread| thread.waits_for_events);
+    if waiting.clone().any(|thread| thread.registered > 0) {
         return Class::Loop;
+    }
+    if waiting.any(|thread| thread.fresh < FRESH) {
+        return Class::Learning;
     }
     let handed = threads.iter().any(|thread| thread.handed > 0);
     let readers = || threads.iter().filter(|thread| !thread.is_handler());
@@ -165,6 +177,13 @@ pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
     } else {
         Class::Direct
     }
+}
+
+/// Whether a thread that answers waits for events after it has done so.
+#[must_use]
+pub fn waits_for_events(threads: &[Thread]) -> bool {
+    let mut handlers = threads.iter().filter(|thread| thread.is_handler());
+    handlers.any(|thread| thread.waits_for_events)
 }
 
 /// How many threads a process has, as was `told` a moment ago: it may have had only its first one then,

@@ -85,8 +85,10 @@ pub fn turns() -> Result<Option<&'static str>> {
         None
     } else if release < (6, 3) {
         Some("fexit")
-    } else {
+    } else if release < (7, 0) {
         Some("raw_tp")
+    } else {
+        Some("tracepoint")
     })
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use raindrops_ebpf::names::program;
 use serde::Deserialize;
 
-use super::Off;
+use super::{Off, PREEMPTIBLE_RAW_TRACEPOINTS};
 use crate::host::{KernelTypes, KernelVersion};
 
 /// Programs may go over all entries of a map.
@@ -59,7 +59,7 @@ impl TurnsPlan {
     /// Whether turns of unix connections are followed.
     #[must_use]
     pub fn sees_unix(&self) -> bool {
-        self.way == TurnsWay::Tracepoints
+        !matches!(self.way, TurnsWay::Functions(_))
     }
 }
 
@@ -67,6 +67,8 @@ impl TurnsPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnsWay {
     /// On the tracepoints that are made for it, of all kinds of sockets.
+    RawTracepoints,
+    /// The same where programs on raw ones can be preempted, and the kernel skips others meanwhile.
     Tracepoints,
     /// On the exits of the kernel's own functions for IP sockets, by the programs of their names. Unix
     /// sockets have others.
@@ -92,8 +94,10 @@ pub(super) fn plan(
             Some("Linux 5.13"),
         ));
     }
-    let way = if types.has_turn_tracepoints {
+    let way = if types.has_turn_tracepoints && kernel >= PREEMPTIBLE_RAW_TRACEPOINTS {
         TurnsWay::Tracepoints
+    } else if types.has_turn_tracepoints {
+        TurnsWay::RawTracepoints
     } else {
         TurnsWay::Functions(transfers(&types.transfer_parameters)?)
     };
@@ -146,7 +150,7 @@ mod tests {
     fn turns_can_be_chosen() {
         let turns =
             |wanted| bpf(&facts((6, 18)), true, AcceptHook::Auto, wanted).map(|it| it.turns);
-        let way = TurnsWay::Tracepoints;
+        let way = TurnsWay::RawTracepoints;
         let on = |sees_ends| {
             Ok(Ok(TurnsPlan {
                 way: way.clone(),

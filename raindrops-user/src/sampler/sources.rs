@@ -281,6 +281,7 @@ mod tests {
             ("syscall", Ok("raw_tp+syscalls"), &[SYSCALL_COST, ENDS_COST]),
             ("fexit", Ok("raw_tp+syscalls"), &[ENDS_ALONE_COST]),
             ("fexit", Ok("fexit+syscalls"), &[ENDS_ALONE_COST]),
+            ("fexit", Ok("tracepoint+syscalls"), &[ENDS_ALONE_COST]),
             ("fexit", Ok("raw_tp"), &[]),
         ] {
             assert_eq!(

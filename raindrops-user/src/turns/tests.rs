@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, living, part, pool,
+    waits_for_events,
 };
 use crate::{
     ids::Monotonic,
@@ -18,12 +19,15 @@ fn thread(reads: u32, answers: u32, handed: u32) -> Thread {
         answers,
         handed,
         waits_for_events: false,
+        registered: 0,
+        fresh: 0,
     }
 }
 
 fn event_loop() -> Thread {
     Thread {
         waits_for_events: true,
+        registered: 1,
         ..thread(1, 1, 0)
     }
 }
@@ -87,6 +91,26 @@ fn a_process_is_known_by_who_reads_and_who_answers() {
             Some(8),
             Class::Direct,
         ),
+        // unicorn since 6.1, which waits for its listeners in epoll.
+        (
+            vec![Thread {
+                waits_for_events: true,
+                fresh: 2,
+                ..thread(9, 9, 0)
+            }],
+            Some(1),
+            Class::Direct,
+        ),
+        // The only connection that came to it since it is known may have been registered before.
+        (
+            vec![Thread {
+                waits_for_events: true,
+                fresh: 1,
+                ..thread(9, 9, 0)
+            }],
+            Some(1),
+            Class::Learning,
+        ),
         // nginx, node.
         (vec![event_loop()], Some(1), Class::Loop),
         (vec![event_loop()], Some(11), Class::Loop),
@@ -104,6 +128,22 @@ fn a_process_is_known_by_who_reads_and_who_answers() {
         ),
     ] {
         assert_eq!(class(&threads, living), expected, "{threads:?} {living:?}");
+    }
+}
+
+#[test]
+fn a_reader_for_others_may_wait_without_telling_of_an_end() {
+    let waits = |thread| Thread {
+        waits_for_events: true,
+        ..thread
+    };
+    for (threads, expected) in [
+        (vec![], false),
+        (vec![thread(1, 1, 0)], false),
+        (vec![thread(1, 1, 0), waits(thread(1, 1, 0))], true),
+        (vec![waits(thread(9, 0, 0)), thread(0, 9, 9)], false),
+    ] {
+        assert_eq!(waits_for_events(&threads), expected, "{threads:?}");
     }
 }
 

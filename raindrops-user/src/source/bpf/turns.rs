@@ -215,6 +215,8 @@ impl Turns {
                     answers: thread.answers,
                     handed: thread.handed,
                     waits_for_events: thread.waited_ns != 0,
+                    registered: thread.registered,
+                    fresh: thread.fresh,
                 },
             );
             self.processes.entry(thread.0).or_default().push(thread.1);
@@ -350,8 +352,8 @@ impl Bpf {
             let living = crate::turns::living(pid.0, threads, told(pid));
             let class = match class(threads, living) {
                 Class::Handoff => abi::class::HANDOFF,
-                Class::Loop => abi::class::LOOP,
-                Class::Direct | Class::Learning => abi::class::DIRECT,
+                _ if crate::turns::waits_for_events(threads) => abi::class::LOOP,
+                Class::Loop | Class::Direct | Class::Learning => abi::class::DIRECT,
             };
             turns
                 .workers

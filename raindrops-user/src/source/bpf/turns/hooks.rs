@@ -23,7 +23,7 @@ impl Bpf {
             self.hooks.turns = Err(Off {
                 reason: chain(&error),
                 grant: match plan.way {
-                    TurnsWay::Tracepoints => None,
+                    TurnsWay::RawTracepoints | TurnsWay::Tracepoints => None,
                     TurnsWay::Functions(_) => {
                         Some("Linux 6.3, which has tracepoints for reads and writes".to_owned())
                     }
@@ -32,7 +32,8 @@ impl Bpf {
             return;
         }
         let (without_ends, with_ends) = match plan.way {
-            TurnsWay::Tracepoints => ("raw_tp", "raw_tp+syscalls"),
+            TurnsWay::RawTracepoints => ("raw_tp", "raw_tp+syscalls"),
+            TurnsWay::Tracepoints => ("tracepoint", "tracepoint+syscalls"),
             TurnsWay::Functions(_) => ("fexit", "fexit+syscalls"),
         };
         self.hooks.turns = Ok(without_ends);
@@ -56,9 +57,15 @@ impl Bpf {
             self.hooks.refused.push(format!("connections: {error}"));
         }
         match way {
-            TurnsWay::Tracepoints => {
+            TurnsWay::RawTracepoints => {
                 raw_tracepoint(&mut self.ebpf, program::DATA_WRITTEN, "sock_send_length")?;
                 raw_tracepoint(&mut self.ebpf, program::DATA_READ, "sock_recv_length")
+            }
+            TurnsWay::Tracepoints => {
+                let written = ("sock", "sock_send_length");
+                tracepoints(&mut self.ebpf, program::DATA_WRITTEN_TP, &[written])?;
+                let read = ("sock", "sock_recv_length");
+                tracepoints(&mut self.ebpf, program::DATA_READ_TP, &[read])
             }
             TurnsWay::Functions(functions) => {
                 let functions: Vec<_> = functions.iter().map(|name| (*name, *name)).collect();

@@ -35,6 +35,8 @@ fn turning() -> Seen {
             answers,
             handed: answers,
             waits_for_events: false,
+            registered: 0,
+            fresh: 0,
         };
         let all = [(pid, 9, 0), (pid + 100, 0, 4), (pid + 200, 0, 5)];
         (Pid(pid), all.map(thread).to_vec())
