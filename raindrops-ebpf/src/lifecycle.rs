@@ -267,7 +267,7 @@ fn leave(
     if turn::are_followed() {
         turn::ended(listener, &mut connection.turn);
         // Of those that were accepted before the programs, and that nobody has read since.
-        let is_seed = before & (event::SEEDED | event::MOVED) == event::SEEDED;
+        let is_seed = before & (event::SEEDED | event::MOVED | event::UNIX) == event::SEEDED;
         if is_seed && connection.turn.accepted_ns == 0 {
             listener.seed_settled();
         }

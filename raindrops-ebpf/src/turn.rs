@@ -353,5 +353,6 @@ fn older_unix(sock: Sock) -> Result<Option<NonNull<Connection>>, Miss> {
     {
         return Err(Miss::ConnectionsFull);
     }
+    Listener::at(row)?.seed_settled();
     Ok(entry(sock))
 }

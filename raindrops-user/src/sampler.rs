@@ -9,6 +9,7 @@ mod exits;
 mod foreign;
 mod hidden;
 mod old_turns;
+mod older_unix;
 mod ownership;
 mod programs;
 mod queues;
@@ -32,6 +33,7 @@ use self::{
     exits::ExitLedger,
     hidden::hide_turns,
     old_turns::old_turns,
+    older_unix::OlderUnix,
     ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
     unseen::UnseenAccepts,
@@ -248,6 +250,7 @@ struct Sampling {
     programs: Programs,
     cross_check: CrossCheck,
     unseen: UnseenAccepts,
+    older_unix: OlderUnix,
     processes: ProcThread,
     puma: Arc<PumaControls>,
     marks: Marks,
@@ -290,6 +293,7 @@ impl Sampling {
             watched,
             programs,
             unseen: UnseenAccepts::default(),
+            older_unix: OlderUnix::default(),
             processes,
             puma,
             marks: Marks::default(),
@@ -382,6 +386,15 @@ impl Sampling {
         }
         if let Some(bpf) = &mut bpf {
             self.unseen.find(bpf, dumps);
+            for namespace in self.watched.for_view() {
+                if let Some((active, unix)) = namespace.unix_active.zip(namespace.unix) {
+                    self.older_unix
+                        .note(namespace.netns, active, !unix.interrupted);
+                }
+            }
+            if let Some(turns) = &mut bpf.turns {
+                turns.with_older = self.older_unix.unread(&turns.listeners);
+            }
             self.hidden = hide_turns(bpf, &self.without_turns, &listeners);
         }
         self.watched.note_arrivals(bpf.as_ref());

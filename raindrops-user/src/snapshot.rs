@@ -62,11 +62,11 @@ pub struct ListenSocket {
     pub bound_path: Option<(u32, u32)>,
 }
 
-/// Accepted unix connections per listener: one walk over all unix sockets, at most once a second.
+/// Accepted unix connections of each listener: one walk over all unix sockets, at most once a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixActiveSnapshot {
     pub taken: Monotonic,
-    pub active: BTreeMap<ListenerKey, u32>,
+    pub active: BTreeMap<ListenerKey, Vec<Inode>>,
 }
 
 /// Processes that hold listeners, and their relatives.
@@ -353,6 +353,8 @@ pub struct TurnsSnapshot {
     pub seen_in_part: BTreeSet<(Pid, StartTicks)>,
     /// Workers that have connections of listeners whose turns are not wanted.
     pub hidden_in_part: BTreeSet<(Pid, StartTicks)>,
+    /// Listeners of unix connections that are older than the programs, and may still be unread.
+    pub with_older: BTreeSet<ListenerKey>,
     /// Living threads that have read or answered.
     pub threads: BTreeMap<Pid, Vec<turns::Thread>>,
 }

@@ -466,6 +466,7 @@ impl Bpf {
             workers,
             seen_in_part,
             hidden_in_part: BTreeSet::new(),
+            with_older: BTreeSet::new(),
             threads: threads.collect(),
         })
     }

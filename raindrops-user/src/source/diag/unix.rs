@@ -1,5 +1,5 @@
-//! Unix sockets: what is asked of unix_diag, its answers read from bytes, and how many accepted
-//! sockets each listener has.
+//! Unix sockets: what is asked of unix_diag, its answers read from bytes, and which accepted sockets
+//! each listener has.
 //!
 //! Names stay bytes: abstract names and paths need not be UTF-8, and one that is not must not cost
 //! the whole message. No I/O.
@@ -107,18 +107,18 @@ pub(super) fn parse(payload: &[u8]) -> Result<Option<UnixSocket<'_>>, Malformed>
 /// kind belongs to it because a stream and a seqpacket listener may share an abstract name.
 type Identity = (u8, Option<(u32, u32)>);
 
-/// Sockets of one dump, listeners with how many accepted sockets they have.
+/// Sockets of one dump, listeners with their accepted sockets.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     listeners: BTreeMap<Inode, (Identity, Vec<u8>, ListenSocket)>,
     /// By name inside, so that a socket is looked up without copying its name.
-    accepted: HashMap<Identity, HashMap<Vec<u8>, u32>>,
+    accepted: HashMap<Identity, HashMap<Vec<u8>, Vec<Inode>>>,
 }
 
-/// Listeners, and of each the number of its accepted sockets.
+/// Listeners, and the accepted sockets of each.
 pub(super) type Tallied = (
     BTreeMap<ListenerKey, ListenSocket>,
-    BTreeMap<ListenerKey, u32>,
+    BTreeMap<ListenerKey, Vec<Inode>>,
 );
 
 impl Tally {
@@ -154,10 +154,11 @@ impl Tally {
             UnixState::Established if name.is_empty() => {}
             UnixState::Established => {
                 let names = self.accepted.entry(identity).or_default();
+                let inode = Inode(inode.into());
                 match names.get_mut(name) {
-                    Some(count) => *count = count.saturating_add(1),
+                    Some(sockets) => sockets.push(inode),
                     None => {
-                        names.insert(name.to_vec(), 1);
+                        names.insert(name.to_vec(), vec![inode]);
                     }
                 }
             }
@@ -174,8 +175,8 @@ impl Tally {
         for (inode, (identity, name, socket)) in listeners {
             let key = ListenerKey { netns, inode };
             if !name.is_empty() {
-                let count = accepted.get(&identity).and_then(|names| names.get(&name));
-                active.insert(key, count.copied().unwrap_or(0));
+                let sockets = accepted.get(&identity).and_then(|names| names.get(&name));
+                active.insert(key, sockets.cloned().unwrap_or_default());
             }
             sockets.insert(key, socket);
         }

@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn connections(inputs: &Inputs<'_>, row: &Row<'_>) -> Option<Connections> {
     let unix_active = row.namespace.unix_active.and_then(|snapshot| {
         Some((
-            u64::from(*snapshot.active.get(&row.key)?),
+            snapshot.active.get(&row.key)?.len() as u64,
             inputs.now.since(snapshot.taken),
         ))
     });

@@ -128,7 +128,7 @@ fn seen() -> Seen {
         )])),
         unix_active: UnixActiveSnapshot {
             taken: Monotonic(AT.0 - SECOND / 2),
-            active: BTreeMap::from([(key(4), 2)]),
+            active: BTreeMap::from([(key(4), vec![Inode(100), Inode(101)])]),
         },
         bpf: Some(BpfSnapshot {
             turns: None,

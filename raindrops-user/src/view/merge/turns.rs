@@ -7,7 +7,7 @@ use raindrops_ebpf::histogram::Histogram;
 use super::{Inputs, Row, micros, millis};
 use crate::{
     ids::{Monotonic, Pid, StartTicks},
-    snapshot::{ListenerCounts, ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerTurnCounts},
+    snapshot::{ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerTurnCounts},
     turns::{
         Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, living, part, pool,
     },
@@ -198,19 +198,22 @@ const fn write_end(turns: &TurnsSnapshot) -> WriteEnd {
 
 /// Whether none of a listener's connections is missing from its gauges.
 fn is_complete(all: &TurnsSnapshot, processes: &Processes, row: &Row<'_>) -> bool {
-    let Some((connections, turns)) = row.counts.zip(all.listeners.get(&row.key)) else {
+    let Some(turns) = all.listeners.get(&row.key) else {
         return false;
     };
     let of_workers = processes.on.get(&row.key).into_iter().flatten();
     let mut each = of_workers
         .map(|(_, found)| found)
         .chain([&turns.of_no_worker]);
-    all.is_whole && each.all(|found| found.unseen == 0) && are_all_followed(connections, turns)
+    all.is_whole && each.all(|found| found.unseen == 0) && are_all_followed(row, all)
 }
 
 /// Whether no connection is older than the daemon, and still unread.
-fn are_all_followed(connections: &ListenerCounts, turns: &ListenerTurnCounts) -> bool {
-    connections.complete && connections.seeded <= turns.seeds_settled
+fn are_all_followed(row: &Row<'_>, all: &TurnsSnapshot) -> bool {
+    let both = row.counts.zip(all.listeners.get(&row.key));
+    both.is_some_and(|(connections, turns)| {
+        connections.complete && connections.seeded <= turns.seeds_settled
+    }) && !all.with_older.contains(&row.key)
 }
 
 fn age_us(oldest: Option<Oldest>, now: Monotonic) -> Option<u64> {
@@ -269,13 +272,8 @@ pub(super) fn of_worker(
             .filter(|_| all.is_whole && all.ends_seen && !process.is_seen_in_part),
         threads_seen: process.handlers,
         // Of connections older than the daemon it is not known whose they are until they are read.
-        clients: known(found.connections).filter(|_| {
-            rows.iter().all(|row| {
-                let turns = all.listeners.get(&row.key);
-                let both = row.counts.zip(turns);
-                both.is_some_and(|(connections, turns)| are_all_followed(connections, turns))
-            })
-        }),
+        clients: known(found.connections)
+            .filter(|_| rows.iter().all(|row| are_all_followed(row, all))),
         turns: WorkerTurns {
             waiting: waiting.and_then(known),
             reading: reading.and_then(known),

@@ -29,16 +29,16 @@ const ACCEPTED: u32 = 3;
 struct Named {
     listeners: Vec<Inode>,
     queued: u32,
-    accepted: u32,
+    accepted: Vec<Inode>,
 }
 
-/// Listeners, and of each the number of its accepted sockets.
+/// Listeners, and the accepted sockets of each.
 pub(super) fn parse(
     bytes: &[u8],
     netns: NetnsId,
 ) -> (
     BTreeMap<ListenerKey, ListenSocket>,
-    BTreeMap<ListenerKey, u32>,
+    BTreeMap<ListenerKey, Vec<Inode>>,
 ) {
     let mut names = HashMap::<(u32, &[u8]), Named>::new();
     for row in bytes.split(|byte| *byte == b'\n').filter_map(parse_row) {
@@ -59,7 +59,7 @@ pub(super) fn parse(
                 state: ACCEPTED,
                 inode,
                 ..
-            } if inode != 0 => named.accepted += 1,
+            } if inode != 0 => named.accepted.push(Inode(inode)),
             _ => {}
         }
     }
@@ -67,7 +67,8 @@ pub(super) fn parse(
     let mut active = BTreeMap::new();
     for ((_, name), named) in names {
         let alone = named.listeners.len() == 1;
-        for inode in named.listeners {
+        for inode in &named.listeners {
+            let inode = *inode;
             let key = ListenerKey { netns, inode };
             let socket = ListenSocket {
                 address: Address::Unix(parse_name(name)),
@@ -79,7 +80,7 @@ pub(super) fn parse(
             };
             listeners.insert(key, socket);
             if alone {
-                active.insert(key, named.accepted);
+                active.insert(key, named.accepted.clone());
             }
         }
     }

@@ -152,7 +152,12 @@ fn counts_accepted_sockets_by_name_path_and_kind() {
         (key(3), socket(3, b"\0name", None)),
     ]);
     assert_eq!(listeners, expected);
-    let expected = BTreeMap::from([(key(1), 1), (key(2), 3), (key(3), 1)]);
+    let accepted = |inodes: &[u64]| inodes.iter().copied().map(Inode).collect();
+    let expected = BTreeMap::from([
+        (key(1), accepted(&[30])),
+        (key(2), accepted(&[20, 21, 22])),
+        (key(3), accepted(&[31])),
+    ]);
     assert_eq!(active, expected);
 }
 

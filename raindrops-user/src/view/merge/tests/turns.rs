@@ -57,6 +57,7 @@ fn turning() -> Seen {
         workers: [on(20, 1, 5), on(21, 4, 1)].into(),
         seen_in_part: BTreeSet::new(),
         hidden_in_part: BTreeSet::new(),
+        with_older: BTreeSet::new(),
         threads: [threads(20), threads(21)].into(),
     });
     seen
@@ -82,6 +83,14 @@ fn a_worker_is_complete_when_all_its_listeners_are() {
         (
             "one is older than the daemon",
             |bpf| bpf.listeners.get_mut(&key(1)).unwrap().seeded = 1,
+            [incomplete, other],
+        ),
+        (
+            "of unix connections that are, some may not have been read",
+            |bpf| {
+                let turns = bpf.turns.as_mut().unwrap();
+                turns.with_older.insert(key(1));
+            },
             [incomplete, other],
         ),
         (

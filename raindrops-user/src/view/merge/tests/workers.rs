@@ -179,7 +179,8 @@ fn skew_is_among_workers_that_were_there_all_the_time() {
         let process = seen.proc.processes.get_mut(&Pid(pid)).unwrap();
         process.started = StartTicks(seconds * 100);
     };
-    let cases: [(&str, &dyn Fn(&mut Seen), Option<(f64, u32, u32)>); 4] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Seen), Option<(f64, u32, u32)>);
+    let cases: [Case<'_>; 4] = [
         ("20 has accepted none", &|_| (), Some((1.0, 2, 21))),
         ("20 has just come", &|seen| start(seen, 20, 91), None),
         (
