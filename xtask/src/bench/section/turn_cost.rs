@@ -150,7 +150,7 @@ pub fn run(setting: &Setting) -> Result<Report> {
         report.notes.push(absent);
         return Ok(report);
     }
-    let count = setting.rounds(5, 2);
+    let count = setting.rounds(15, 2);
     let requests = setting.pick(60_000, 10_000);
     let mut refused: BTreeMap<Run, String> = BTreeMap::new();
     let rounds: Vec<Round> = isolated(|| {
