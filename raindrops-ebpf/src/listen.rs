@@ -360,6 +360,16 @@ pub fn has_closed(row: RowRef) -> bool {
     description.generation != row.generation || description.state != row_state::LISTENING
 }
 
+/// Whether a listener is known, and its row has not gone to another.
+#[inline(always)]
+pub fn is_current(row: RowRef) -> bool {
+    let Some(description) = LISTENER_ROWS.get_ptr(row.slot) else {
+        return false;
+    };
+    // SAFETY: a pointer to a whole map value.
+    unsafe { (*description).generation == row.generation }
+}
+
 /// Whether a listener is known.
 #[inline(always)]
 pub fn is_known(row: RowRef) -> bool {

@@ -141,9 +141,9 @@ extern "C" fn count_one(
         gauges.oldest_ns = turn.read_ns;
         gauges.oldest_thread = u64::from(thread);
     }
-    let is_older = gauges.oldest_call_ns == 0 || turn.read_ns < gauges.oldest_call_ns;
+    let is_older = gauges.oldest_call_ns == 0 || turn.last_read_ns < gauges.oldest_call_ns;
     if is == state::CALLING && is_older {
-        gauges.oldest_call_ns = turn.read_ns;
+        gauges.oldest_call_ns = turn.last_read_ns;
         gauges.oldest_call_thread = u64::from(thread);
     }
     CONTINUE
@@ -228,12 +228,13 @@ extern "C" fn list_one(
     CONTINUE
 }
 
-/// Accepted, as far as can be told, and not closed by the server.
+/// Accepted, as far as can be told, and not closed by the server, and its listener's row still is that
+/// listener's: unix connections outlive it.
 #[inline(always)]
 fn is_open(connection: &Connection) -> bool {
     let is_accepted =
         connection.events & event::ACCEPTED != 0 || connection.turn.phase != phase::NONE;
-    is_accepted && connection.events & event::CLOSED == 0 && listen::is_known(connection.listener)
+    is_accepted && connection.events & event::CLOSED == 0 && listen::is_current(connection.listener)
 }
 
 /// Whether the socket at the address of a unix connection is the one that was accepted: nothing

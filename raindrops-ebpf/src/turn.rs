@@ -125,9 +125,12 @@ pub fn read(sock: Sock, result: i32, flags: i32) -> Result<(), Miss> {
     let turn = &mut connection.turn;
     let data_ns = turn.data_ns;
     let length = result as u64;
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
     turn.data_ns = 0;
     turn.since = 0;
     turn.bytes_in += length;
+    turn.last_read_ns = now;
     if turn.phase == phase::CALL {
         turn.reader = thread;
         listener.read_more(length);
@@ -136,8 +139,6 @@ pub fn read(sock: Sock, result: i32, flags: i32) -> Result<(), Miss> {
     if turn.phase == phase::WRITE {
         listener.written(turn.last_write_ns.saturating_sub(turn.first_write_ns));
     }
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
     let wait = if data_ns == 0 {
         None
     } else if data_ns > turn.accepted_ns {
@@ -211,10 +212,17 @@ pub fn written(sock: Sock, result: i32) -> Result<(), Miss> {
     Ok(())
 }
 
-/// Whether a connection is open, and its listener known.
+/// Whether a connection is open, and its listener known. A unix connection can outlive its listener, of
+/// which nothing is told then.
 #[inline(always)]
 fn is_followed(connection: &Connection) -> bool {
-    connection.events & event::CLOSED == 0 && listen::is_known(connection.listener)
+    if connection.events & event::CLOSED != 0 {
+        false
+    } else if connection.events & event::UNIX != 0 {
+        listen::is_current(connection.listener)
+    } else {
+        listen::is_known(connection.listener)
+    }
 }
 
 /// The server has closed the connection, or it is gone.
@@ -268,15 +276,16 @@ pub fn registered(operation: u64, descriptor: u64) {
     if operation == EPOLL_CTL_DEL {
         return;
     }
-    let Some(row) = THREADS.get_ptr_mut(thread) else {
+    // Whatever the thread: one that only waits for others need not be known.
+    let Some(connection) = of_descriptor(descriptor) else {
         return;
     };
-    if let Some(connection) = of_descriptor(descriptor) {
+    // SAFETY: a pointer to a whole map value.
+    let turn = unsafe { &mut (*connection.as_ptr()).turn };
+    turn.since = turn.since & !since::POLLED | since::REGISTERED;
+    if let Some(row) = THREADS.get_ptr_mut(thread) {
         // SAFETY: a pointer to a whole map value.
         unsafe { (*row).registered += 1 };
-        // SAFETY: a pointer to a whole map value.
-        let turn = unsafe { &mut (*connection.as_ptr()).turn };
-        turn.since = turn.since & !since::POLLED | since::REGISTERED;
     }
 }
 

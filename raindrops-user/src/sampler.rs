@@ -49,7 +49,7 @@ use crate::{
     },
     publish::Hub,
     select::Selector,
-    snapshot::ListenerKey,
+    snapshot::{ListenerCounts, ListenerKey},
     source::{
         bpf::Dumps,
         diag::DiagError,
@@ -393,7 +393,8 @@ impl Sampling {
                 }
             }
             if let Some(turns) = &mut bpf.turns {
-                turns.with_older = self.older_unix.unread(&turns.listeners);
+                let accepts = |key: &_| bpf.listeners.get(key).map(ListenerCounts::accepts);
+                turns.with_older = self.older_unix.unread(turns, accepts);
             }
             self.hidden = hide_turns(bpf, &self.without_turns, &listeners);
         }

@@ -11,7 +11,10 @@ use super::{
     scene::{Hands, Scene, Team},
     words,
 };
-use crate::{render::units::plural, view::Worker};
+use crate::{
+    render::units::plural,
+    view::{Class, Worker},
+};
 
 /// An event loop has room for this many writers that are blocked.
 const MANY_WRITERS: u64 = 100;
@@ -53,7 +56,8 @@ fn slow_clients(scene: &Scene<'_>, team: &Team<'_>) -> Option<Finding> {
     };
     // A download over a slow line is what a server is for, until somebody has to wait for it or
     // nobody is left for the next one.
-    let is_trouble = somebody_waits(scene, team) || all.is_some_and(|all| blocked >= all);
+    let is_trouble =
+        somebody_waits(scene, team) || all.is_some_and(|all| blocked >= all && are_all_known(team));
     let severity = if is_trouble {
         Severity::Warning
     } else {
@@ -85,6 +89,13 @@ fn slow_clients(scene: &Scene<'_>, team: &Team<'_>) -> Option<Finding> {
                client may take"
             .to_owned(),
     })
+}
+
+/// Whether the team has no more threads than those that are known to answer: one that reads its own
+/// requests may have others that have not had to.
+fn are_all_known(team: &Team<'_>) -> bool {
+    let mut workers = team.workers.iter();
+    workers.all(|it| it.class == Some(Class::Handoff) || it.threads == Some(1))
 }
 
 /// Threads of a server that has one for each turn; `None` for event loops, and where not known.

@@ -3,11 +3,14 @@
 //! Apart from the programs' own counts because nothing tells the programs of these before they are read:
 //! they are known by the inodes that the first dump of their namespace lists. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::replace,
+};
 
 use crate::{
     ids::{Inode, Monotonic, NetnsId},
-    snapshot::{ListenerKey, ListenerTurnCounts, UnixActiveSnapshot},
+    snapshot::{ListenerKey, TurnsSnapshot, UnixActiveSnapshot},
 };
 
 #[derive(Debug, Default)]
@@ -23,6 +26,10 @@ struct Older {
     all: u64,
     /// Those that have not ended.
     open: BTreeSet<Inode>,
+    /// Connections in the last dump, whatever their age.
+    listed: u64,
+    /// The last look, and accepts until then.
+    looked: Option<(Monotonic, u64)>,
 }
 
 impl OlderUnix {
@@ -39,6 +46,7 @@ impl OlderUnix {
             for (key, sockets) in dump.active.iter().filter(|(_, it)| !it.is_empty()) {
                 let older = self.listeners.entry(*key).or_default();
                 older.open.extend(sockets);
+                older.listed = sockets.len() as u64;
                 older.all = older.open.len() as u64;
             }
         } else if is_complete {
@@ -48,29 +56,61 @@ impl OlderUnix {
                 }
                 let open = dump.active.get(key).map_or(&[][..], Vec::as_slice);
                 let open: BTreeSet<Inode> = open.iter().copied().collect();
+                older.listed = open.len() as u64;
                 older.open.retain(|inode| open.contains(inode));
                 !older.open.is_empty()
             });
         }
     }
 
-    /// Listeners of which such connections may still be open, by how many were read.
+    /// Listeners of which such connections may still be open, by how many were read, and by whether all
+    /// that the last dump lists are followed. `accepts`: of a listener, until now.
     pub(super) fn unread(
-        &self,
-        turns: &BTreeMap<ListenerKey, ListenerTurnCounts>,
+        &mut self,
+        turns: &TurnsSnapshot,
+        accepts: impl Fn(&ListenerKey) -> Option<u64>,
     ) -> BTreeSet<ListenerKey> {
-        let read = |key| turns.get(key).map_or(0, |it| it.seeds_settled);
-        let unread = self
-            .listeners
-            .iter()
-            .filter(|(key, older)| read(*key) < older.all);
-        unread.map(|(key, _)| *key).collect()
+        let dumps = &self.dumps;
+        self.listeners.retain(|key, older| {
+            let read = turns.listeners.get(key).map_or(0, |it| it.seeds_settled);
+            let is_new = older.looked.is_none_or(|(last, _)| last != turns.looked);
+            let now = accepts(key).map(|accepts| (turns.looked, accepts));
+            let before = if is_new {
+                replace(&mut older.looked, now)
+            } else {
+                None
+            };
+            let has_all = match (before, dumps.get(&key.netns), now) {
+                // What is compared are the same connections, less those that ended.
+                (Some((last, before)), Some((dump, _)), Some((looked, accepts))) => {
+                    (last..looked).contains(dump)
+                        && before == accepts
+                        && turns.is_whole
+                        && followed(turns, key) >= older.listed
+                }
+                _ => false,
+            };
+            read < older.all && !has_all
+        });
+        self.listeners.keys().copied().collect()
     }
+}
+
+/// Connections of a listener that the look found.
+fn followed(turns: &TurnsSnapshot, key: &ListenerKey) -> u64 {
+    let of_workers = turns
+        .workers
+        .iter()
+        .filter(|(worker, _)| worker.listener == *key);
+    let of_workers: u64 = of_workers.map(|(_, it)| it.found.connections).sum();
+    let of_none = turns.listeners.get(key);
+    of_workers + of_none.map_or(0, |it| it.of_no_worker.connections)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{snapshot::ListenerTurnCounts, turns::Found};
 
     const NETNS: NetnsId = NetnsId(1);
 
@@ -88,12 +128,29 @@ mod tests {
         }
     }
 
-    fn read(count: u64) -> BTreeMap<ListenerKey, ListenerTurnCounts> {
+    /// Of a look half a second after the second, that has found so many connections, and what was read
+    /// until then.
+    fn turns(second: u64, connections: u64, read: u64) -> TurnsSnapshot {
         let counts = ListenerTurnCounts {
-            seeds_settled: count,
+            seeds_settled: read,
+            of_no_worker: Found {
+                connections,
+                ..Found::NONE
+            },
             ..ListenerTurnCounts::NONE
         };
-        [(key(NETNS), counts)].into()
+        TurnsSnapshot {
+            looked: Monotonic::from_nanos(second * 1_000_000_000 + 500_000_000),
+            is_whole: true,
+            ends_seen: true,
+            waits_known: true,
+            listeners: [(key(NETNS), counts)].into(),
+            workers: BTreeMap::new(),
+            seen_in_part: BTreeSet::new(),
+            hidden_in_part: BTreeSet::new(),
+            with_older: BTreeSet::new(),
+            threads: BTreeMap::new(),
+        }
     }
 
     /// Dumps, each with whether it was complete, and how many were read then.
@@ -133,7 +190,8 @@ mod tests {
                 let dump = dump(second, NETNS, open);
                 older.note(NETNS, &dump, *is_complete);
                 older.note(NETNS, &dump, *is_complete);
-                is_missing = older.unread(&read(*count)).contains(&key(NETNS));
+                let turns = turns(second, 0, *count);
+                is_missing = older.unread(&turns, |_| Some(0)).contains(&key(NETNS));
             }
             assert_eq!(is_missing, expected, "{name}");
         }
@@ -146,6 +204,30 @@ mod tests {
         older.note(NETNS, &dump(0, NETNS, &[1]), true);
         older.note(other, &dump(0, other, &[2]), true);
         older.note(other, &dump(1, other, &[]), true);
-        assert_eq!(older.unread(&BTreeMap::new()), [key(NETNS)].into());
+        let unread = older.unread(&turns(2, 0, 0), |_| Some(0));
+        assert_eq!(unread, [key(NETNS)].into());
+    }
+
+    /// Seconds of the dump, the second dump with three open, and of looks before and after it; accepts at
+    /// these; what the later has found.
+    #[test]
+    fn none_is_missing_where_all_that_are_listed_are_followed() {
+        for (name, (before, after), (first, last), found, expected) in [
+            ("one is not followed", (0, 1), (9, 9), 2, true),
+            ("all are", (0, 1), (9, 9), 3, false),
+            ("one was accepted meanwhile", (0, 1), (9, 10), 3, true),
+            ("the dump is older than both looks", (1, 2), (9, 9), 3, true),
+            ("there was no look since the dump", (0, 0), (9, 9), 3, true),
+        ] {
+            let mut older = OlderUnix::default();
+            older.note(NETNS, &dump(0, NETNS, &[1, 2, 3]), true);
+            if before == 1 {
+                older.note(NETNS, &dump(1, NETNS, &[1, 2, 3]), true);
+            }
+            older.unread(&turns(before, found, 0), |_| Some(first));
+            older.note(NETNS, &dump(1, NETNS, &[1, 2, 3]), true);
+            let unread = older.unread(&turns(after, found, 0), |_| Some(last));
+            assert_eq!(unread.contains(&key(NETNS)), expected, "{name}");
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Process {
             living(pid.0, threads, process.and_then(|it| it.threads)),
         );
         let handlers = match process {
-            Some(process) if class == Class::Handoff => {
+            Some(process) if class != Class::Loop => {
                 let living = process.each_thread.iter().filter(|it| it.complete);
                 let names = living.flat_map(|it| &it.by_id);
                 let names = names.map(|(id, thread)| (id.0, thread.comm.as_slice()));
