@@ -225,9 +225,6 @@ fn follow_unix(
     connection.turn.inode = child.inode()?;
     connection.turn.process = current_process();
     connection.turn.worker = worker;
-    if child.unix_queue_length()? != 0 {
-        connection.turn.data_ns = now;
-    }
     turn::unix_accepted(child, &connection)
 }
 

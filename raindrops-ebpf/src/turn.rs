@@ -245,7 +245,12 @@ pub fn unix_accepted(child: Sock, connection: &Connection) -> Result<(), Miss> {
     }
     CONNECTIONS
         .insert(child.key(), connection, 0)
-        .map_err(|_| Miss::ConnectionsFull)
+        .map_err(|_| Miss::ConnectionsFull)?;
+    // Of what came before now nothing tells; of what comes later, its arrival.
+    if child.unix_queue_length()? != 0 {
+        data_came(child);
+    }
+    Ok(())
 }
 
 /// `poll()` is entered: a thread that is known may be waiting for the data of one connection.

@@ -24,8 +24,16 @@ pub fn ceiling() -> Duration {
 }
 
 /// Polls until `event` gives a value.
-pub fn until<T>(what: &str, mut event: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let ceiling = ceiling();
+pub fn until<T>(what: &str, event: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    within(ceiling(), what, event)
+}
+
+/// The same of what takes long by design.
+pub fn within<T>(
+    ceiling: Duration,
+    what: &str,
+    mut event: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + ceiling;
     loop {
         if let Some(value) = event()? {

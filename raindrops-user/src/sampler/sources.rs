@@ -21,15 +21,15 @@ const SLOW_LOOK: Duration = Duration::from_secs(2);
 
 /// Any program on a system call's tracepoint slows down all system calls of the host. Measured by
 /// `cargo xtask bench c` with getppid on Linux 6.18: 33 ns (29 to 36) more than 113 in one run, 50 (-1
-/// to 78) more than 232 in another.
-const SYSCALL_COST: &str = "its accept hook makes every system call of this host slower, by 30 to 50 ns where it was measured";
+/// to 78) more than 232 in another, 66 (-10 to 114) more than 281 in a third.
+const SYSCALL_COST: &str = "its accept hook makes every system call of this host slower, by 30 to 70 ns where it was measured";
 
-/// What `--turns on` adds to it. Measured with getppid on Linux 6.18: 118.3 ns with a program on any
-/// system call's entry as well, 112.6 with the accept hook alone; how many there are made no difference.
-const ENDS_COST: &str = "its hooks on poll, ppoll, epoll_ctl and epoll_wait, which tell the end of answers, add about 5 ns to that, which --turns light saves";
+/// What `--turns on` adds to it. Measured in the same way: 6 ns more than with the accept hook alone in
+/// one run, 16 in another; how many there are made no difference.
+const ENDS_COST: &str = "its hooks on poll, ppoll, epoll_ctl and epoll_wait, which tell the end of answers, add 5 to 20 ns to that, which --turns light saves";
 
 /// The same where no other system call is hooked.
-const ENDS_ALONE_COST: &str = "its hooks on poll, ppoll, epoll_ctl and epoll_wait, which tell the end of answers, make every system call of this host slower, by about as much as an accept hook on system calls would, 30 to 50 ns where that was measured; --turns light saves this";
+const ENDS_ALONE_COST: &str = "its hooks on poll, ppoll, epoll_ctl and epoll_wait, which tell the end of answers, make every system call of this host slower, by about as much as an accept hook on system calls would, 30 to 70 ns where that was measured; --turns light saves this";
 
 /// `compared`: when active connections were last compared with the kernel's, or why not.
 pub fn bpf(

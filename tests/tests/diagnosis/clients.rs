@@ -107,7 +107,20 @@ fn stalled_readers_take_half_of_the_threads() -> Result<()> {
             [Some(1), Some(2)],
             "{verdict:?}"
         );
-        assert_eq!(client.answered()?.len(), 64 << 20);
+        // Nobody is left for whoever comes next.
+        let mut other = Client::connect(&listener)?;
+        other.ask_and_close("/big/64")?;
+        other.begun()?;
+        let verdict =
+            daemon.until_verdict("slow-clients", |it| it.severity == Severity::Warning)?;
+        assert_eq!(
+            figures(&verdict, ["blocked", "threads"]),
+            [Some(2), Some(2)],
+            "{verdict:?}"
+        );
+        for mut client in [client, other] {
+            assert_eq!(client.answered()?.len(), 64 << 20);
+        }
         daemon.until_well()?;
         Ok(())
     })

@@ -9,13 +9,14 @@ use std::{
 
 use anyhow::Result;
 use raindrops_tests::{
-    client::{self, Address, answered, asking, idle},
+    client::{self, Address, Client, answered, asking, idle},
     daemon::{Place, User},
     listening, load, netns, processes,
     servers::{gunicorn, nginx, puma, rainbows, unicorn},
     skip::{Need, can_run},
     wait,
 };
+use raindrops_user::view::Worker;
 use rustix::process::Signal;
 
 /// Longer than any verdict waits before it is given.
@@ -141,6 +142,32 @@ fn long_downloads() -> Result<()> {
             }
             outcome
         })
+    })
+}
+
+/// Check that downloads by readers who do not go on, from half of the threads of a server that has just
+/// been started, are no trouble: the others are there, though none of them has answered yet.
+#[test]
+fn long_downloads_from_threads() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf, Need::Program("puma")]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let server = puma::start_with(1, "8:8")?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let mut readers = Vec::new();
+        for _ in 0..4 {
+            let mut reader = Client::connect(&Address::Tcp(server.tcp[0]))?;
+            reader.ask_and_close("/big/64")?;
+            reader.begun()?;
+            readers.push(reader);
+        }
+        daemon.until("those who are blocked", |view| {
+            let blocked = |it: &Worker| it.turns.as_ref().and_then(|turns| turns.blocked);
+            view.workers.iter().any(|it| blocked(it) == Some(4))
+        })?;
+        daemon.stays_well(LONG)
     })
 }
 

@@ -10,6 +10,7 @@ use raindrops_tests::{
     netns, processes,
     servers::{nginx, puma, unicorn},
     skip::{Need, can_run},
+    wait,
 };
 use raindrops_user::diagnose::{Severity, Verdict};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
@@ -78,9 +79,12 @@ fn descriptors_nearly_used_up() -> Result<()> {
         let open = settled(clients.len())?;
         let limit = (open + 1) * 10 / 9;
         limit_to(limit)?;
-        daemon.until("the limit", |view| {
+        // Limits are read every ten seconds.
+        wait::within(2 * wait::ceiling(), "the limit", || {
+            let view = daemon.view()?;
             let mut workers = view.workers.iter();
-            workers.any(|it| it.pid == pid && it.fd_limit == Some(limit))
+            let is_seen = workers.any(|it| it.pid == pid && it.fd_limit == Some(limit));
+            Ok(is_seen.then_some(()))
         })?;
         daemon.until_well()?;
         clients.extend(idle(&listener, 1)?);
