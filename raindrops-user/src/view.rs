@@ -204,7 +204,7 @@ pub struct Connections {
     pub lifetime: Option<Durations>,
     /// Nothing is missing: connections older than the daemon were all learnt.
     pub complete: bool,
-    /// `bpf`, or `unix_diag` where only `active` is known.
+    /// `bpf`, or `sock_diag` where only `active` is known.
     pub source: String,
     /// Age of `active` of a unix listener, which is read at most once a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
