@@ -62,13 +62,21 @@ pub enum ConfigError {
         key: String,
         closest: &'static str,
     },
-    #[error("{name} is {value}: it must be from {least} to {most}")]
+    #[error(
+        "{name} is {value}: it must be from {least} to {most}; correct it in the configuration file \
+         or on the command line"
+    )]
     OutOfRange {
         name: &'static str,
         value: u32,
         least: u32,
         most: u32,
     },
+    #[error(
+        "[[listener]] address {address:?} is an id, which is another one when its server starts \
+         again; name the address, as in \":8443\""
+    )]
+    ListenerId { address: String },
     #[error(
         "XDG_RUNTIME_DIR is not set, so there is no default for the socket; pass --socket PATH"
     )]
@@ -258,8 +266,11 @@ impl Settings {
                 .into_iter()
                 .flatten()
                 .filter(|listener| listener.turns == ListenerTurns::Off)
-                .map(|listener| Selector::parse(&listener.address))
-                .collect(),
+                .map(|listener| match Selector::parse(&listener.address) {
+                    Selector::Id(address) => Err(ConfigError::ListenerId { address }),
+                    selector => Ok(selector),
+                })
+                .collect::<Result<_, _>>()?,
             log,
             verbose: verbose.unwrap_or(false),
             puma: puma.unwrap_or_default(),

@@ -163,20 +163,24 @@ fn a_file_that_any_user_may_read_is_told() {
 }
 
 #[test]
-fn figures_must_be_in_range() {
+fn what_cannot_be_meant_is_refused() {
     for (text, message) in [
-        ("sample_hz = 0", "sample_hz is 0: it must be from 1 to 100"),
+        ("sample_hz = 0", "sample_hz is 0: it must be from 1 to 100;"),
         (
             "sample_hz = 101",
-            "sample_hz is 101: it must be from 1 to 100",
+            "sample_hz is 101: it must be from 1 to 100;",
         ),
         (
             "max_connections = 0",
-            "max_connections is 0: it must be from 1 to 16777216",
+            "max_connections is 0: it must be from 1 to 16777216;",
+        ),
+        (
+            "[[listener]]\naddress = \"4026531833:17\"\nturns = \"off\"",
+            "[[listener]] address \"4026531833:17\" is an id,",
         ),
     ] {
         let error = Settings::decide(parse(text).unwrap(), &who(true, None)).unwrap_err();
-        assert_eq!(error.to_string(), message);
+        assert!(error.to_string().starts_with(message), "{error}");
     }
 }
 
