@@ -179,6 +179,17 @@ pub fn class(threads: &[Thread], living: Option<u32>) -> Class {
     }
 }
 
+/// Whether the thread that has read a turn is the one that is at it.
+#[must_use]
+pub fn works_itself(class: Class, threads: &[Thread], reader: u32) -> bool {
+    match class {
+        Class::Direct | Class::Loop => true,
+        Class::Handoff | Class::Learning => threads
+            .iter()
+            .any(|thread| thread.id == reader && thread.is_handler()),
+    }
+}
+
 /// Whether a thread that answers waits for events after it has done so.
 #[must_use]
 pub fn waits_for_events(threads: &[Thread]) -> bool {

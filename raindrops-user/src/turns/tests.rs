@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, living, part, pool,
-    waits_for_events,
+    waits_for_events, works_itself,
 };
 use crate::{
     ids::Monotonic,
@@ -144,6 +144,27 @@ fn a_reader_for_others_may_wait_without_telling_of_an_end() {
         (vec![waits(thread(9, 0, 0)), thread(0, 9, 9)], false),
     ] {
         assert_eq!(waits_for_events(&threads), expected, "{threads:?}");
+    }
+}
+
+#[test]
+fn a_reader_for_others_is_not_at_what_it_has_read() {
+    let named = |id, thread| Thread { id, ..thread };
+    let puma = [named(7, thread(40, 1, 0)), named(8, thread(4, 9, 5))];
+    for (class, reader, expected) in [
+        (Class::Handoff, 7, false),
+        (Class::Handoff, 8, true),
+        (Class::Handoff, 9, false),
+        (Class::Learning, 8, true),
+        // In its first turn.
+        (Class::Direct, 9, true),
+        (Class::Loop, 7, true),
+    ] {
+        assert_eq!(
+            works_itself(class, &puma, reader),
+            expected,
+            "{class:?} {reader}"
+        );
     }
 }
 

@@ -160,7 +160,10 @@ fn one_thread_far_longer_than_the_others() -> Result<()> {
         let shared = [listener.clone()];
         load::during(&shared, 1, "/", || {
             let hold = server.hold("one")?;
+            // What is there when a connection is accepted is read by the thread that will answer it.
+            processes::stop(server.master())?;
             let mut client = asking(&listener, 1, "/park/one")?;
+            processes::signal(server.master(), Signal::CONT)?;
             let verdict = stuck(&daemon, server.master())?;
             let [thread] = figures(&verdict, ["thread"]);
             let thread = thread.context("no thread")?;

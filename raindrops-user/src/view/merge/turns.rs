@@ -10,6 +10,7 @@ use crate::{
     snapshot::{ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerTurnCounts},
     turns::{
         Found, Gauges, Oldest, Thread, busy_threads, class, gauges, handlers, living, part, pool,
+        works_itself,
     },
     view::{
         Class, Turns, WorkerTurns, WorkerWait, WriteEnd,
@@ -301,7 +302,12 @@ pub(super) fn of_worker(
                 .map(|last| micros_since(last, inputs.now)),
             oldest_us: age_us(found.oldest, inputs.now).and_then(known),
             oldest_calling_us: age_us(found.oldest_calling, inputs.now).and_then(known),
-            oldest_calling_thread: found.oldest_calling.map(|oldest| oldest.thread),
+            oldest_calling_thread: found.oldest_calling.map(|oldest| oldest.thread).filter(
+                |reader| {
+                    let threads = all.threads.get(&pid).map_or(&[][..], Vec::as_slice);
+                    works_itself(process.class, threads, *reader)
+                },
+            ),
             oldest_thread: found.oldest.map(|oldest| oldest.thread),
             complete: rows.iter().all(|row| is_complete(all, processes, row)),
         },
