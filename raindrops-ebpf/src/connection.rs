@@ -59,8 +59,6 @@ pub struct Turn {
     pub data_ns: u64,
     /// Beginning of the current or the last turn: the first read of fresh data.
     pub read_ns: u64,
-    /// Any read.
-    pub last_read_ns: u64,
     pub first_write_ns: u64,
     pub last_write_ns: u64,
     /// Read and written in all turns.
@@ -104,15 +102,14 @@ pub mod since {
     pub const BLOCKED: u32 = 8;
 }
 
-const _: () = assert!(size_of::<Turn>() == 104);
-const _: () = assert!(size_of::<Connection>() == 144);
+const _: () = assert!(size_of::<Turn>() == 96);
+const _: () = assert!(size_of::<Connection>() == 136);
 
 impl Turn {
     pub const NONE: Self = Self {
         accepted_ns: 0,
         data_ns: 0,
         read_ns: 0,
-        last_read_ns: 0,
         first_write_ns: 0,
         last_write_ns: 0,
         bytes_in: 0,

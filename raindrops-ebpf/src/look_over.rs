@@ -141,9 +141,9 @@ extern "C" fn count_one(
         gauges.oldest_ns = turn.read_ns;
         gauges.oldest_thread = u64::from(thread);
     }
-    let is_older = gauges.oldest_call_ns == 0 || turn.last_read_ns < gauges.oldest_call_ns;
+    let is_older = gauges.oldest_call_ns == 0 || turn.read_ns < gauges.oldest_call_ns;
     if is == state::CALLING && is_older {
-        gauges.oldest_call_ns = turn.last_read_ns;
+        gauges.oldest_call_ns = turn.read_ns;
         gauges.oldest_call_thread = u64::from(thread);
     }
     CONTINUE

@@ -125,12 +125,9 @@ pub fn read(sock: Sock, result: i32, flags: i32) -> Result<(), Miss> {
     let turn = &mut connection.turn;
     let data_ns = turn.data_ns;
     let length = result as u64;
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
     turn.data_ns = 0;
     turn.since = 0;
     turn.bytes_in += length;
-    turn.last_read_ns = now;
     if turn.phase == phase::CALL {
         turn.reader = thread;
         listener.read_more(length);
@@ -139,6 +136,8 @@ pub fn read(sock: Sock, result: i32, flags: i32) -> Result<(), Miss> {
     if turn.phase == phase::WRITE {
         listener.written(turn.last_write_ns.saturating_sub(turn.first_write_ns));
     }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
     let wait = if data_ns == 0 {
         None
     } else if data_ns > turn.accepted_ns {
