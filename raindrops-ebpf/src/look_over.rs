@@ -89,14 +89,15 @@ extern "C" fn count_one(
     }
     look.seen += 1;
     let sock = Sock::new(key);
-    if !is_open(connection) {
-        return CONTINUE;
-    }
+    // Also of a listener that is gone: nothing else takes these out.
     if connection.events & event::UNIX != 0 && !is_still(sock, connection) {
         if let Ok(listener) = Listener::at(connection.listener) {
             turn::ended(listener, &mut connection.turn);
         }
         let _ = CONNECTIONS.remove(key);
+        return CONTINUE;
+    }
+    if !is_open(connection) {
         return CONTINUE;
     }
     let gauges = match gauges_of_worker(connection) {
