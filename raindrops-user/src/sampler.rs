@@ -386,7 +386,10 @@ impl Sampling {
         }
         if let Some(bpf) = &mut bpf {
             self.unseen.find(bpf, dumps);
-            for namespace in self.watched.for_view() {
+            let namespaces = self.watched.for_view();
+            self.older_unix
+                .keep(&namespaces.iter().map(|it| it.netns).collect());
+            for namespace in namespaces {
                 if let Some((active, unix)) = namespace.unix_active.zip(namespace.unix) {
                     self.older_unix
                         .note(namespace.netns, active, !unix.interrupted);

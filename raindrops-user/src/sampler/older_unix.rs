@@ -63,6 +63,13 @@ impl OlderUnix {
         }
     }
 
+    /// Forgets all namespaces but these: of one that comes back, all connections may be older.
+    pub(super) fn keep(&mut self, namespaces: &BTreeSet<NetnsId>) {
+        self.dumps.retain(|netns, _| namespaces.contains(netns));
+        self.listeners
+            .retain(|key, _| namespaces.contains(&key.netns));
+    }
+
     /// Listeners of which such connections may still be open, by how many were read, and by whether all
     /// that the last dump lists are followed. `accepts`: of a listener, until now.
     pub(super) fn unread(
@@ -206,6 +213,8 @@ mod tests {
         older.note(other, &dump(1, other, &[]), true);
         let unread = older.unread(&turns(2, 0, 0), |_| Some(0));
         assert_eq!(unread, [key(NETNS)].into());
+        older.keep(&[other].into());
+        assert_eq!(older.unread(&turns(3, 0, 0), |_| Some(0)), [].into());
     }
 
     /// Seconds of the dump, the second dump with three open, and of looks before and after it; accepts at

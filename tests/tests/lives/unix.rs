@@ -3,8 +3,10 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::unix::{ffi::OsStrExt as _, net::UnixStream},
+    thread,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -112,6 +114,32 @@ fn closed_with_a_queue() -> Result<()> {
         life.shows(&listening, open(1, 1))?;
         drop(held);
         life.shows(&listening, open(1, 0))?;
+        Ok(())
+    })
+}
+
+/// Check that a connection that outlives its listener is in no other's figures, is no loss when it is read,
+/// and leaves nothing when it ends.
+#[test]
+fn outlived_by_a_connection() -> Result<()> {
+    led(Setting::default(), |life| {
+        let [name, other] = [&b"raindrops-lives-outlived"[..], b"raindrops-lives-next"]
+            .map(SocketAddrUnix::new_abstract_name);
+        let (name, other) = (name?, other?);
+        let listening = listening::unix(&name)?;
+        let mut held = (client(&name)?, listening.accept()?.0);
+        life.shows(&listening, open(1, 1))?;
+        drop(listening);
+        let next = listening::unix(&other)?;
+        life.shows(&next, Figures::NONE)?;
+        // By now the row of the former is free.
+        thread::sleep(Duration::from_millis(500));
+        life.shows(&next, Figures::NONE)?;
+        held.0.write_all(b"G")?;
+        held.1.read_exact(&mut [0])?;
+        held.1.write_all(b"G")?;
+        life.shows(&next, Figures::NONE)?;
+        drop(held);
         Ok(())
     })
 }
