@@ -80,14 +80,19 @@ pub fn is_of(sock: Sock, connection: &Connection) -> bool {
     matches!(sock.inode(), Ok(inode) if inode == connection.turn.inode)
 }
 
-/// Data has come for a connection, which need not be accepted yet.
+/// Data has come for a connection, which need not be accepted yet. Then the entry at its address may be
+/// of one that has ended; its accept sees to that, which may be under way on another CPU.
 #[inline(always)]
 pub fn data_came(sock: Sock) {
-    let Some(connection) = entry(sock) else {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock.key()) else {
         return;
     };
     // SAFETY: a pointer to a whole map value.
-    let turn = unsafe { &mut (*connection.as_ptr()).turn };
+    let connection = unsafe { &mut *connection };
+    if connection.events & event::UNIX != 0 && !is_of(sock, connection) {
+        return;
+    }
+    let turn = &mut connection.turn;
     if turn.data_ns == 0 {
         // SAFETY: the helper has no preconditions.
         turn.data_ns = unsafe { bpf_ktime_get_ns() };
