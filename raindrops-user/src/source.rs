@@ -6,3 +6,4 @@ pub mod diag;
 pub mod netns;
 pub mod proc;
 pub mod puma;
+pub mod slab;

@@ -1,0 +1,128 @@
+//! Slabs that say what they count: those in the format of `raindrops-slab`.
+//!
+//! That crate knows the bytes; this fetches them, from a file or out of a process, and finds out
+//! whose slots they are. Such a file is written by whoever may write it: nothing in it is believed
+//! that was not checked, and a slot counts for a process only if that process has this very memory
+//! mapped.
+
+pub mod directory;
+mod file;
+mod owners;
+
+use std::io;
+
+use raindrops_slab::{Layout, Reading, Refused, read::Value};
+
+pub use self::{
+    file::{Found, open},
+    owners::{Candidate, Claims, claims},
+};
+
+/// The longest that is read, and the most of them.
+pub const LONGEST: u64 = 1 << 20;
+pub const MOST: usize = 256;
+
+/// How often a slab is read again when slots change hands meanwhile.
+const READINGS: usize = 3;
+
+/// Why something is not read as a slab.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclaredError {
+    #[error("cannot be opened: {0}")]
+    Open(#[source] io::Error),
+    #[error("cannot be read: {0}")]
+    Read(#[source] io::Error),
+    #[error("it is a {0}, not a file")]
+    NotAFile(&'static str),
+    #[error("{0} bytes long; at most {LONGEST} are read")]
+    TooLong(u64),
+    #[error("shortened while it was read")]
+    Shortened,
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// One slab, ready to be read again and again.
+#[derive(Debug)]
+pub struct Declared {
+    layout: Layout,
+    reading: Reading,
+}
+
+impl Declared {
+    /// Takes the static part of a slab of `length` bytes. `copy` fills a buffer from an offset.
+    ///
+    /// # Errors
+    /// When it is not a slab, is too long, or cannot be copied.
+    pub fn begin(
+        length: u64,
+        mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+    ) -> Result<Self, DeclaredError> {
+        let mut header = vec![0; raindrops_slab::layout::FIXED.min(length as usize)];
+        copy(0, &mut header)?;
+        let whole = Layout::header_length(&header)?;
+        header.resize(whole.min(length as usize), 0);
+        copy(0, &mut header)?;
+        let layout = Layout::decode(&header, length)?;
+        if layout.total() as u64 > LONGEST {
+            return Err(DeclaredError::TooLong(layout.total() as u64));
+        }
+        Ok(Self {
+            layout,
+            reading: Reading::default(),
+        })
+    }
+
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Copies what changes.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn read(
+        &mut self,
+        mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+    ) -> Result<(), DeclaredError> {
+        for _ in 0..READINGS {
+            self.reading.take(&self.layout, &mut copy)?;
+            let mut slots = self.reading.slots(&self.layout);
+            if slots.all(|slot| slot.occupant.is_some()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub const fn reading(&self) -> &Reading {
+        &self.reading
+    }
+}
+
+/// Adds one worker's figure to that of another of its slots. Both are of one field.
+fn add(to: &mut Value, value: &Value) {
+    match (to, value) {
+        (Value::Counter(to), Value::Counter(value)) => *to = to.wrapping_add(*value),
+        (Value::Gauge(to), Value::Gauge(value)) => *to = to.wrapping_add(*value),
+        (Value::Max(to), Value::Max(value)) => *to = (*to).max(*value),
+        (
+            Value::Histogram { sum, buckets },
+            Value::Histogram {
+                sum: more,
+                buckets: counts,
+            },
+        ) => {
+            *sum = sum.wrapping_add(*more);
+            for (to, count) in buckets.iter_mut().zip(counts) {
+                *to = to.wrapping_add(*count);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
