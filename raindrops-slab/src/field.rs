@@ -32,6 +32,8 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Self; 4] = [Self::Counter, Self::Gauge, Self::Max, Self::Histogram];
+
     #[must_use]
     pub const fn from_number(number: u16) -> Option<Self> {
         match number {

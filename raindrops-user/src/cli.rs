@@ -6,6 +6,7 @@ mod client;
 mod doctor;
 mod serve;
 mod show;
+mod slab;
 mod terminal;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ enum Command {
     Serve(serve::Args),
     Show(show::Args),
     Doctor(doctor::Args),
+    Slab(slab::Args),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -40,6 +42,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args),
         Command::Show(args) => show::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Slab(args) => slab::run(args),
     }
 }
 

@@ -25,6 +25,8 @@ use crate::{
 
 /// Where the daemon of the whole host serves.
 pub const HOST_SOCKET: &str = "/run/raindrops/raindrops.sock";
+/// Where applications publish slabs.
+pub const SLAB_DIRECTORY: &str = "/run/raindrops/slabs";
 pub const SAMPLE_HZ: std::ops::RangeInclusive<u32> = 1..=100;
 /// Rows of the table of connections. It is preallocated, so an accident must not take the memory.
 pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
@@ -32,8 +34,9 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 14] = [
     "accept_hook",
+    "inferred_slabs",
     "listener",
     "log",
     "max_connections",
@@ -41,6 +44,8 @@ const KEYS: [&str; 11] = [
     "no_bpf",
     "puma",
     "sample_hz",
+    "slab",
+    "slab_directory",
     "socket",
     "turns",
     "verbose",
@@ -99,6 +104,9 @@ pub struct Options {
     pub verbose: Option<bool>,
     #[serde(default, deserialize_with = "puma::tables")]
     pub puma: Option<Vec<PumaControl>>,
+    pub slab: Option<Vec<PathBuf>>,
+    pub slab_directory: Option<PathBuf>,
+    pub inferred_slabs: Option<bool>,
 }
 
 /// What is said of some listeners.
@@ -177,6 +185,9 @@ impl Options {
             log: self.log.or(other.log),
             verbose: self.verbose.or(other.verbose),
             puma: self.puma.or(other.puma),
+            slab: self.slab.or(other.slab),
+            slab_directory: self.slab_directory.or(other.slab_directory),
+            inferred_slabs: self.inferred_slabs.or(other.inferred_slabs),
         }
     }
 }
@@ -218,6 +229,17 @@ pub struct Settings {
     pub verbose: bool,
     /// Control servers of puma that are asked.
     pub puma: Vec<PumaControl>,
+    pub slabs: SlabPlaces,
+}
+
+/// Where slabs are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlabPlaces {
+    pub files: Vec<PathBuf>,
+    /// In which every user has a part of his own.
+    pub directory: PathBuf,
+    /// Also shared memory that does not say what it is, in servers that are known to keep some.
+    pub inferred: bool,
 }
 
 impl Settings {
@@ -234,6 +256,9 @@ impl Settings {
             log,
             verbose,
             puma,
+            slab,
+            slab_directory,
+            inferred_slabs,
         } = options;
         let within = |name, range: std::ops::RangeInclusive<u32>, value: u32| {
             if range.contains(&value) {
@@ -274,6 +299,11 @@ impl Settings {
             log,
             verbose: verbose.unwrap_or(false),
             puma: puma.unwrap_or_default(),
+            slabs: SlabPlaces {
+                files: slab.unwrap_or_default(),
+                directory: slab_directory.unwrap_or_else(|| SLAB_DIRECTORY.into()),
+                inferred: inferred_slabs.unwrap_or(true),
+            },
         })
     }
 

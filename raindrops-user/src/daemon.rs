@@ -201,6 +201,7 @@ fn sampler_options(settings: &Settings) -> sampler::Options {
         without_turns: settings.without_turns.clone(),
         verbose: settings.verbose,
         puma: settings.puma.clone(),
+        slabs: settings.slabs.clone(),
     }
 }
 
@@ -317,6 +318,9 @@ impl Running<'_> {
             ("netns", new.netns != old.netns),
             ("turns", new.turns != old.turns),
             ("listener", new.without_turns != old.without_turns),
+            ("slab", new.slabs.files != old.slabs.files),
+            ("slab_directory", new.slabs.directory != old.slabs.directory),
+            ("inferred_slabs", new.slabs.inferred != old.slabs.inferred),
         ] {
             if differs {
                 changes.push(format!("{name} needs a restart to change"));

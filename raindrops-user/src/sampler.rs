@@ -40,7 +40,7 @@ use self::{
     watched::Watched,
 };
 use crate::{
-    config::PumaControl,
+    config::{PumaControl, SlabPlaces},
     host::Facts,
     ids::{Monotonic, Pid, Tid},
     plan::{
@@ -87,6 +87,7 @@ pub struct Options {
     pub without_turns: Vec<Selector>,
     pub verbose: bool,
     pub puma: Vec<PumaControl>,
+    pub slabs: SlabPlaces,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 
 pub mod connections;
 pub mod puma;
+pub mod slabs;
 mod threads;
 
 use std::{

@@ -36,6 +36,10 @@ pub struct Args {
     /// off [default: on]
     #[arg(long, value_name = "HOW", value_parser = turns())]
     turns: Option<Turns>,
+    /// Slab of an application to read, besides those in /run/raindrops/slabs and those that workers
+    /// have mapped; may be repeated
+    #[arg(long, value_name = "PATH")]
+    slab: Vec<PathBuf>,
     /// Configuration file (TOML; keys are these options with underscores, [[listener]] and [puma]),
     /// read again on HUP
     #[arg(long, value_name = "FILE")]
@@ -69,6 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         max_connections,
         netns,
         turns,
+        slab,
         config,
         log,
         verbose,
@@ -85,6 +90,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         log,
         verbose: verbose.then_some(true),
         puma: None,
+        slab: (!slab.is_empty()).then_some(slab),
+        slab_directory: None,
+        inferred_slabs: None,
     };
     daemon::run(&CommandLine { options, config })?;
     Ok(ExitCode::SUCCESS)

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     AcceptHook, KEYS, ListenerOptions, ListenerTurns, NetnsChoice, Options, PumaControl, Settings,
-    Token, Turns, Who, is_readable_by_all,
+    SlabPlaces, Token, Turns, Who, is_readable_by_all,
 };
 use crate::address::{Address, UnixName};
 
@@ -22,7 +22,8 @@ fn every_key_is_read() {
     let all = "socket = '/a'\nno_bpf = true\naccept_hook = 'fexit'\nsample_hz = 20\n\
                max_connections = 1000\nnetns = 'web'\nturns = 'light'\nlog = '/l'\nverbose = true\n\
                listener = [{ address = ':8443', turns = 'off' }]\n\
-               puma = { control_url = 'unix:///c', token = 't' }\n";
+               puma = { control_url = 'unix:///c', token = 't' }\n\
+               slab = ['/s']\nslab_directory = '/d'\ninferred_slabs = false\n";
     let expected = Options {
         socket: Some("/a".into()),
         no_bpf: Some(true),
@@ -41,6 +42,9 @@ fn every_key_is_read() {
             address: Address::Unix(UnixName::Path(b"/c".to_vec())),
             token: Some(Token::new("t".to_owned()).unwrap()),
         }]),
+        slab: Some(vec!["/s".into()]),
+        slab_directory: Some("/d".into()),
+        inferred_slabs: Some(false),
     };
     assert_eq!(parse(all), Ok(expected));
     assert_eq!(all.lines().count(), KEYS.len());
@@ -131,6 +135,11 @@ fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
         log: Some("/l".into()),
         verbose: false,
         puma: Vec::new(),
+        slabs: SlabPlaces {
+            files: Vec::new(),
+            directory: "/run/raindrops/slabs".into(),
+            inferred: true,
+        },
     };
     assert_eq!(settings, expected);
     assert!(!settings.holds_secrets());

@@ -1,11 +1,10 @@
 //! Counters that applications keep in shared memory, read from outside.
+//!
+//! Two sorts: [`declared`] slabs say what they count, [`inferred`] ones are recognised by who has
+//! them mapped and what is in them. Nothing is mapped here and nothing opened for writing: what
+//! belongs to another process is copied.
 
 pub mod declared;
-
-/// Which shared memory: as `/proc/PID/maps` and `fstat` name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Memory {
-    pub major: u32,
-    pub minor: u32,
-    pub inode: u64,
-}
+pub mod inferred;
+mod maps;
+mod remote;

@@ -20,9 +20,6 @@ use rustix::{
 
 use super::{DeclaredError, Found, MOST, file};
 
-/// Where applications publish.
-pub const PUBLISHED: &str = "/run/raindrops/slabs";
-
 /// What is in the directory.
 #[derive(Debug, Default)]
 pub struct Listing {

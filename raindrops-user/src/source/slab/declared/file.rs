@@ -17,7 +17,7 @@ use rustix::{
 };
 
 use super::{DeclaredError, LONGEST};
-use crate::source::slab::Memory;
+use crate::snapshot::slabs::Memory;
 
 /// A regular file, open for reading.
 #[derive(Debug)]
