@@ -242,6 +242,16 @@ pub struct SlabPlaces {
     pub inferred: bool,
 }
 
+impl Default for SlabPlaces {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            directory: SLAB_DIRECTORY.into(),
+            inferred: true,
+        }
+    }
+}
+
 impl Settings {
     pub fn decide(options: Options, who: &Who) -> Result<Self, ConfigError> {
         let Options {
@@ -299,10 +309,13 @@ impl Settings {
             log,
             verbose: verbose.unwrap_or(false),
             puma: puma.unwrap_or_default(),
-            slabs: SlabPlaces {
-                files: slab.unwrap_or_default(),
-                directory: slab_directory.unwrap_or_else(|| SLAB_DIRECTORY.into()),
-                inferred: inferred_slabs.unwrap_or(true),
+            slabs: {
+                let default = SlabPlaces::default();
+                SlabPlaces {
+                    files: slab.unwrap_or(default.files),
+                    directory: slab_directory.unwrap_or(default.directory),
+                    inferred: inferred_slabs.unwrap_or(default.inferred),
+                }
             },
         })
     }

@@ -14,6 +14,7 @@ mod ownership;
 mod programs;
 mod queues;
 mod sources;
+mod suspects;
 mod unseen;
 mod watched;
 
@@ -36,6 +37,7 @@ use self::{
     older_unix::OlderUnix,
     ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
+    suspects::{Suspects, suspects},
     unseen::UnseenAccepts,
     watched::Watched,
 };
@@ -55,6 +57,7 @@ use crate::{
         diag::DiagError,
         proc::{ProcReader, ProcThread},
         puma::PumaControls,
+        slab::{Looker, SlabThread},
     },
     view::{
         Gap, Host, View,
@@ -219,12 +222,16 @@ pub fn one_tick() -> Result<View, SamplerError> {
             reason: "a single reading, without a daemon".to_owned(),
             grant: Some("start the daemon: raindrops serve".to_owned()),
         });
+    let servers = classify(&proc, &inodes, &BTreeMap::new());
+    let mut slabs = Looker::once(SlabPlaces::default());
+    let slabs = slabs.look(&suspects(&proc, &servers));
     let now = Monotonic::now();
     let sources = vec![
         sources::bpf_off(&off),
         sources::sock_diag(&watched, now),
         sources::netns(&watched, now, facts.capabilities.sys_ptrace),
         sources::processes(Some(&proc), None, now, facts.capabilities.sys_ptrace),
+        sources::slabs(Some(&slabs), None, now, facts.capabilities.sys_ptrace),
     ];
     Ok(merge(Inputs {
         host: &host(&facts),
@@ -238,9 +245,10 @@ pub fn one_tick() -> Result<View, SamplerError> {
         bpf: None,
         marks: &Marks::default(),
         proc: Some(&proc),
-        servers: Some(&classify(&proc, &inodes, &BTreeMap::new())),
+        servers: Some(&servers),
         puma: None,
         exits: &BTreeMap::new(),
+        slabs: Some(&slabs),
     }))
 }
 
@@ -254,6 +262,8 @@ struct Sampling {
     older_unix: OlderUnix,
     processes: ProcThread,
     puma: Arc<PumaControls>,
+    slabs: SlabThread,
+    suspects: Suspects,
     marks: Marks,
     waiting: Waiting,
     losses: Losses,
@@ -275,6 +285,7 @@ impl Sampling {
         let facts = Facts::gather(options.bpf);
         let mut processes =
             ProcThread::start(PathBuf::from("/proc")).map_err(SamplerError::Thread)?;
+        let slabs = SlabThread::start(options.slabs).map_err(SamplerError::Thread)?;
         let namespaces = namespaces(&facts, options.netns).map_err(SamplerError::NotAllowed)?;
         let mut watched = Watched::open(namespaces)?;
         processes.request(watched.inodes(), BTreeSet::new(), BTreeSet::new());
@@ -297,6 +308,8 @@ impl Sampling {
             older_unix: OlderUnix::default(),
             processes,
             puma,
+            slabs,
+            suspects: Suspects::default(),
             marks: Marks::default(),
             waiting: Waiting::default(),
             losses: Losses::default(),
@@ -338,6 +351,7 @@ impl Sampling {
             let is_read = self.is_read;
             self.processes.note_reader(is_read);
             self.puma.note_reader(is_read);
+            self.slabs.note_reader(is_read);
             self.watched.sample(self.programs.activity());
             let interval = if is_read {
                 PUBLISH_INTERVAL
@@ -420,9 +434,12 @@ impl Sampling {
             self.ownership.tell(evidence);
             if let Some(servers) = self.ownership.servers() {
                 self.exits.note(proc, servers);
+                let suspects = self.suspects.of(proc, servers);
+                self.slabs.request(Arc::clone(suspects));
             }
         }
         let now = Monotonic::now();
+        let slabs = self.slabs.latest();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
         gaps.extend(self.not_seeded());
         gaps.extend(self.cross_check.gap());
@@ -443,6 +460,12 @@ impl Sampling {
                     now,
                     self.may_read_others,
                 ),
+                sources::slabs(
+                    slabs.as_deref(),
+                    self.slabs.busy_since(),
+                    now,
+                    self.may_read_others,
+                ),
             ],
             gaps,
             now,
@@ -456,6 +479,7 @@ impl Sampling {
             servers: self.ownership.servers(),
             exits: &self.exits.by_server(now),
             puma: self.puma.latest().as_ref(),
+            slabs: slabs.as_deref(),
         });
         self.waiting.carry(&mut view);
         let compared = self.cross_check.agreed(now);

@@ -7,3 +7,4 @@ pub mod netns;
 pub mod proc;
 pub mod puma;
 pub mod slab;
+mod watch;

@@ -14,16 +14,20 @@ pub mod recent;
 pub(crate) mod rfc3339;
 pub mod servers;
 pub mod skew;
+pub mod slabs;
 mod turns;
 pub mod waiting;
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use self::puma::Puma;
 pub(crate) use self::rfc3339::option as rfc3339_option;
 pub use self::turns::{Class, Turns, WorkerTurns, WriteEnd};
+use self::{
+    puma::Puma,
+    slabs::{Number, Slab},
+};
 use crate::fact::Fact;
 
 /// Name and version of the shape.
@@ -45,6 +49,8 @@ pub struct View {
     pub groups: Vec<Group>,
     pub workers: Vec<Worker>,
     pub servers: Vec<Server>,
+    #[serde(default)]
+    pub slabs: Vec<Slab>,
     pub gaps: Vec<Gap>,
 }
 
@@ -68,11 +74,11 @@ pub enum SourceState {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// `bpf`, `sock_diag`, `proc`.
+    /// `bpf`, `sock_diag`, `netns`, `proc`, `slab`, and of puma.
     pub name: String,
     pub state: SourceState,
     /// Which hook or way serves which part.
-    pub detail: std::collections::BTreeMap<String, String>,
+    pub detail: BTreeMap<String, String>,
     /// Why it is not on; `null` when it is.
     pub reason: Option<String>,
     /// What would turn it on, where something would.
@@ -353,6 +359,9 @@ pub struct Worker {
     /// What the thread at its oldest turn is at, once that turn is old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_place: Option<Place>,
+    /// What it says of itself in slabs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slab: Option<BTreeMap<String, Number>>,
 }
 
 /// A thread of a worker that is stopped (T) or cannot be interrupted (D).

@@ -66,6 +66,7 @@ pub(super) fn serving(kind: &str, class: Class, workers: u32, threads: u32) -> V
             exits: None,
             puma: Fact::Nothing,
         }],
+        slabs: Vec::new(),
         gaps: Vec::new(),
     }
 }
@@ -252,6 +253,7 @@ fn worker(
         fds: Some(40),
         fd_limit: Some(1024),
         stalled: None,
+        slab: None,
     }
 }
 

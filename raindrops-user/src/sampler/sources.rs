@@ -1,10 +1,11 @@
 //! What the view says of each source: on or off, why, which way, at what cost.
 
 mod netns;
+mod slabs;
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use self::netns::netns;
+pub use self::{netns::netns, slabs::slabs};
 use super::{programs::Programs, watched::Watched};
 use crate::{
     ids::Monotonic,

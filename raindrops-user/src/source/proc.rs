@@ -18,7 +18,6 @@ mod refresh;
 mod stall;
 mod stat;
 mod thread;
-mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,11 +38,11 @@ use self::{
     closer::{Closely, Closer},
     files::{Absent, Dir, Entries, Held},
     stat::Stat,
-    watch::Watch,
 };
 use crate::{
-    ids::{Inode, Monotonic, Pid},
+    ids::{Inode, Monotonic, Pid, StartTicks},
     snapshot::{ProcSnapshot, Process, Threads},
+    source::watch::Watch,
 };
 
 /// Processes looked at in one scan.
@@ -327,6 +326,12 @@ impl ProcReader {
         self.watch.end();
         result
     }
+}
+
+/// When a process of the daemon's own pid namespace started.
+pub(in crate::source) fn started(pid: Pid) -> Option<StartTicks> {
+    let bytes = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    stat::stat(&bytes).map(|stat| stat.started)
 }
 
 /// On the clock that start times are of.

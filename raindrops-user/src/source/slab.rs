@@ -6,5 +6,13 @@
 
 pub mod declared;
 pub mod inferred;
+mod look;
 mod maps;
 mod remote;
+mod thread;
+
+pub use self::{
+    look::Looker,
+    maps::{Mapping, Maps},
+    thread::SlabThread,
+};

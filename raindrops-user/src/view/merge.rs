@@ -8,6 +8,7 @@ mod gaps;
 mod groups;
 mod places;
 mod puma;
+mod slabs;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -34,7 +35,7 @@ use crate::{
     queue::{Ledger, QueueHistory},
     snapshot::{
         BpfSnapshot, ListenSocket, ListenerCounts, ListenerKey, ProcSnapshot, QueueSnapshot,
-        QueueSource, UnixActiveSnapshot, puma::PumaSnapshot,
+        QueueSource, UnixActiveSnapshot, puma::PumaSnapshot, slabs::SlabSnapshot,
     },
 };
 
@@ -60,6 +61,8 @@ pub struct Inputs<'a> {
     pub puma: Option<&'a PumaSnapshot>,
     /// Workers that ended lately, by server.
     pub exits: &'a BTreeMap<String, Exits>,
+    /// `None` before the first look at them.
+    pub slabs: Option<&'a SlabSnapshot>,
 }
 
 /// The queues of one network namespace.
@@ -114,11 +117,14 @@ pub fn merge(inputs: Inputs<'_>) -> View {
     let workers = workers(&inputs, &processes, &rows, &ids);
     let (servers, puma) = puma::servers(&inputs, &rows, &workers);
     let servers = of_workers(&inputs, servers);
+    let slabs = slabs::slabs(&inputs);
+    let refused = slabs::gaps(&inputs);
     let mut sources = inputs.sources;
     sources.extend(puma);
     let mut gaps = inputs.gaps;
     gaps.extend(inputs.bpf.into_iter().flat_map(gaps::missed));
     gaps.extend(inputs.bpf.and_then(gaps::skipped));
+    gaps.extend(refused);
     View {
         schema: SCHEMA.to_owned(),
         host: inputs.host.clone(),
@@ -130,6 +136,7 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         groups,
         workers,
         servers,
+        slabs,
         gaps,
     }
 }

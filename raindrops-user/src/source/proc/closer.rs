@@ -11,11 +11,11 @@ use super::{
     place,
     stall::stall,
     stat::{self, Stat},
-    watch::Watch,
 };
 use crate::{
     ids::{Monotonic, Pid, Tid},
     snapshot::{Place, Thread, Threads, cannot_run},
+    source::watch::Watch,
 };
 
 /// Threads that may be asked about.

@@ -18,8 +18,11 @@ use rustix::{
     path::DecInt,
 };
 
-use super::{stat, watch::Watch};
-use crate::ids::{Inode, Pid, Tid};
+use super::stat;
+use crate::{
+    ids::{Inode, Pid, Tid},
+    source::watch::Watch,
+};
 
 /// Room for directory entries: 32 KiB are about a thousand.
 pub(super) type Entries = [MaybeUninit<u8>; 32 * 1024];

@@ -7,11 +7,11 @@ use std::{
 use super::{
     Live, ProcReader,
     fake::{FAKE, Fake, FakeProc},
-    watch::{Quarantine, Watch, quarantine},
 };
 use crate::{
     ids::{Inode, Pid, StartTicks},
     snapshot::{ProcSnapshot, Process},
+    source::watch::{Quarantine, Watch, quarantine},
 };
 
 fn inodes(inodes: &[u64]) -> BTreeSet<Inode> {

@@ -19,11 +19,11 @@ use super::{
     ProcReader,
     closer::MOST_ASKED,
     pace::{Pace, Step},
-    watch::{Quarantine, Watch, lock, quarantine},
 };
 use crate::{
     ids::{Inode, Monotonic, Pid, Tid},
     snapshot::ProcSnapshot,
+    source::watch::{Quarantine, Watch, lock, quarantine},
 };
 
 /// How long one process may take before its thread is left behind.

@@ -25,6 +25,7 @@ struct Seen {
     proc: ProcSnapshot,
     puma: Option<PumaSnapshot>,
     exits: BTreeMap<String, Exits>,
+    slabs: Option<SlabSnapshot>,
     marks: Marks,
 }
 
@@ -167,6 +168,7 @@ fn seen() -> Seen {
         },
         puma: None,
         exits: BTreeMap::new(),
+        slabs: None,
         marks: Marks::default(),
     }
 }
@@ -210,6 +212,7 @@ fn merged_of(seen: &Seen, namespaces: &[Namespace<'_>]) -> View {
         servers: Some(&classify(&seen.proc, &inodes, &BTreeMap::new())),
         puma: seen.puma.as_ref(),
         exits: &seen.exits,
+        slabs: seen.slabs.as_ref(),
     })
 }
 

@@ -10,7 +10,7 @@ use raindrops_ebpf::miss::Miss;
 use super::{
     Inputs, Row, micros,
     places::{oldest_place, stalled},
-    rounded,
+    rounded, slabs,
     turns::{self, OfWorker, Processes},
 };
 use crate::{
@@ -49,6 +49,7 @@ pub(super) fn workers(
                 .each_thread
                 .as_ref()
                 .and_then(|threads| stalled(proc, pid, threads, oldest));
+            worker.slab = slabs::of_worker(inputs, pid, process.started);
             if let Some(turns) = turns {
                 add_turns(&mut worker, turns);
             }
@@ -143,6 +144,7 @@ fn worker(
         fds: *fds,
         fd_limit: *fd_limit,
         stalled: None,
+        slab: None,
         oldest_place: None,
     }
 }

@@ -43,6 +43,7 @@ fn worker(pid: u32, index: u32, busy: Option<u32>, waiting: Option<u64>) -> Work
     });
     Worker {
         oldest_place: None,
+        slab: None,
         pid,
         ns_pid: None,
         started_at: None,

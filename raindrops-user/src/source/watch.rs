@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_secs(1);
 const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// Processes to leave alone, and until when. Outlives the threads that read.
-pub(super) type Quarantine = Arc<Mutex<BTreeMap<Pid, Monotonic>>>;
+pub(in crate::source) type Quarantine = Arc<Mutex<BTreeMap<Pid, Monotonic>>>;
 
 #[derive(Clone, Copy, Debug)]
 struct Reading {
@@ -31,7 +31,7 @@ struct Reading {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(in crate::source) struct Watch {
     stop: AtomicBool,
     reading: Mutex<Option<Reading>>,
     quarantine: Quarantine,
@@ -93,12 +93,12 @@ impl Watch {
     }
 }
 
-pub(super) fn quarantine(quarantine: &Quarantine, pid: Pid) {
+pub(in crate::source) fn quarantine(quarantine: &Quarantine, pid: Pid) {
     let until = Monotonic(Monotonic::now().0 + QUARANTINE);
     lock(quarantine).insert(pid, until);
 }
 
 /// A thread that panicked leaves nothing half done behind these locks.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(in crate::source) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,515 @@
+//! One look at all slabs after another, and what is kept between them: which memory each process
+//! has, which files are open, and what each memory turned out to be.
+//!
+//! What costs is paced apart from what does not: a process's memory map is read when the process is
+//! new and then at growing intervals, a few at a look; figures are copied at every look.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use raindrops_slab::claim::Owner;
+
+use super::{
+    declared::{self, Candidate, Declared, DeclaredError, Found, claims, directory},
+    inferred::{self, Mapped},
+    maps::{Mapping, Maps},
+    remote,
+};
+use crate::{
+    config::SlabPlaces,
+    ids::{Monotonic, Pid, StartTicks},
+    snapshot::slabs::{
+        Memory, Place, Refusal, Slab, SlabField, SlabKind, SlabSnapshot, Slots, Suspect,
+    },
+    source::{proc::started, watch::Watch},
+};
+
+/// Between readings of one process's memory map: doubled from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// How long memory maps are read in one look; one is in any case.
+const MAPS_TIME: Duration = Duration::from_millis(2);
+/// Bytes of a memory map: some 80,000 lines.
+const MAPS: u64 = 8 << 20;
+/// Between looks for files.
+const FILES_PAUSE: Duration = Duration::from_secs(1);
+/// Owners of slots that are no workers of a listener; more are taken for ownerless.
+const STRANGERS: usize = 256;
+
+/// Looks again and again.
+#[derive(Debug)]
+pub struct Looker {
+    places: SlabPlaces,
+    watch: Arc<Watch>,
+    own_namespace: Option<u32>,
+    processes: BTreeMap<Pid, Known>,
+    strangers: BTreeMap<Owner, Known>,
+    files: BTreeMap<Memory, (PathBuf, Found, Declared)>,
+    files_refused: Vec<Refusal>,
+    files_beyond: bool,
+    files_due: Monotonic,
+    /// Memory without a file, or of one that is not looked for.
+    mapped: BTreeMap<Memory, Result<Declared, NotDeclared>>,
+}
+
+/// A process, and what it had mapped when that was last read.
+#[derive(Debug)]
+struct Known {
+    started: StartTicks,
+    pid_namespace: Option<u32>,
+    maps: Maps,
+    is_readable: bool,
+    due: Monotonic,
+    pause: Duration,
+}
+
+/// Why mapped memory is not a declared slab.
+#[derive(Debug)]
+enum NotDeclared {
+    /// It does not begin as one.
+    Other,
+    Refused(String),
+}
+
+impl Known {
+    fn new(started: StartTicks) -> Self {
+        Self {
+            started,
+            pid_namespace: None,
+            maps: Maps::default(),
+            is_readable: true,
+            due: Monotonic(Duration::ZERO),
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    fn read(&mut self, pid: Pid, now: Monotonic) {
+        match read_maps(pid) {
+            Ok(bytes) => {
+                self.maps = Maps::parse(&bytes, declared::LONGEST);
+                self.is_readable = true;
+            }
+            Err(error) => self.is_readable = error.kind() != io::ErrorKind::PermissionDenied,
+        }
+        if self.pid_namespace.is_none() {
+            self.pid_namespace = pid_namespace(&format!("/proc/{pid}/ns/pid"));
+        }
+        self.due = Monotonic(now.0 + self.pause);
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
+    }
+
+    fn maps(&self, memory: Memory) -> Option<&Mapping> {
+        self.maps.shared.iter().find(|it| it.memory == memory)
+    }
+}
+
+impl Looker {
+    pub(in crate::source) fn new(places: SlabPlaces, watch: Arc<Watch>) -> Self {
+        Self {
+            places,
+            watch,
+            own_namespace: pid_namespace("/proc/self/ns/pid"),
+            processes: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            files: BTreeMap::new(),
+            files_refused: Vec::new(),
+            files_beyond: false,
+            files_due: Monotonic(Duration::ZERO),
+            mapped: BTreeMap::new(),
+        }
+    }
+
+    /// For a single look.
+    #[must_use]
+    pub fn once(places: SlabPlaces) -> Self {
+        Self::new(places, Arc::default())
+    }
+
+    /// Looks at these processes and at the files.
+    pub fn look(&mut self, suspects: &BTreeMap<Pid, Suspect>) -> SlabSnapshot {
+        let now = Monotonic::now();
+        let quarantined = self.watch.quarantined();
+        self.read_maps(suspects, &quarantined, now);
+        if self.files_due <= now {
+            self.open_files();
+            self.files_due = Monotonic(now.0 + FILES_PAUSE);
+        }
+        let mut snapshot = SlabSnapshot {
+            taken: now,
+            slabs: Vec::new(),
+            refused: self.files_refused.clone(),
+            beyond: self.files_beyond,
+            unreadable: self
+                .processes
+                .iter()
+                .filter(|(_, known)| !known.is_readable)
+                .map(|(pid, _)| *pid)
+                .collect(),
+            quarantined: quarantined.clone(),
+        };
+        self.look_at_files(suspects, &mut snapshot);
+        self.look_at_mapped(suspects, &quarantined, &mut snapshot);
+        if self.places.inferred {
+            self.infer(suspects, &quarantined, &mut snapshot);
+        }
+        snapshot.beyond |= snapshot.slabs.len() > declared::MOST;
+        snapshot.slabs.truncate(declared::MOST);
+        snapshot
+            .slabs
+            .sort_by(|a, b| (a.kind, &a.place, a.memory).cmp(&(b.kind, &b.place, b.memory)));
+        snapshot
+    }
+
+    fn read_maps(
+        &mut self,
+        suspects: &BTreeMap<Pid, Suspect>,
+        quarantined: &BTreeSet<Pid>,
+        now: Monotonic,
+    ) {
+        self.processes.retain(|pid, known| {
+            let suspect = suspects.get(pid);
+            suspect.is_some_and(|suspect| suspect.started == known.started)
+        });
+        for (pid, suspect) in suspects {
+            let new = || Known::new(suspect.started);
+            self.processes.entry(*pid).or_insert_with(new);
+        }
+        // The longest overdue first.
+        let mut due: Vec<(Monotonic, Pid)> = self
+            .processes
+            .iter()
+            .filter(|(pid, known)| known.due <= now && !quarantined.contains(pid))
+            .map(|(pid, known)| (known.due, *pid))
+            .collect();
+        due.sort_unstable();
+        for (_, pid) in due {
+            self.watch.begin(pid);
+            if let Some(known) = self.processes.get_mut(&pid) {
+                known.read(pid, now);
+            }
+            self.watch.end();
+            if self.watch.stopped() || Monotonic::now().since(now) > MAPS_TIME {
+                return;
+            }
+        }
+    }
+
+    /// Opens the files anew: what was deleted does not stay because it is looked at.
+    fn open_files(&mut self) {
+        self.files.clear();
+        let mut listing = directory::list(&self.places.directory);
+        let named = self.places.files.iter().map(|path| {
+            let found = declared::open(None, path);
+            (path.clone(), found)
+        });
+        self.files_beyond = listing.beyond;
+        self.files_refused = std::mem::take(&mut listing.refused)
+            .into_iter()
+            .map(|(path, reason)| Refusal {
+                place: Place::File(path),
+                reason,
+            })
+            .collect();
+        for (path, found) in named.chain(listing.files) {
+            let opened = found.and_then(|found| {
+                let declared = Declared::begin(found.length, |at, to| found.copy(at, to))?;
+                Ok((found, declared))
+            });
+            match opened {
+                Ok((found, declared)) => {
+                    let memory = found.memory;
+                    self.files.entry(memory).or_insert((path, found, declared));
+                }
+                Err(error) => self.files_refused.push(refusal(Place::File(path), &error)),
+            }
+        }
+    }
+
+    fn look_at_files(&mut self, suspects: &BTreeMap<Pid, Suspect>, snapshot: &mut SlabSnapshot) {
+        let mut files = std::mem::take(&mut self.files);
+        for (memory, (path, found, declared)) in &mut files {
+            let place = Place::File(path.clone());
+            match declared.read(|at, to| found.copy(at, to)) {
+                Ok(()) => snapshot.slabs.push(self.slab(
+                    *memory,
+                    place,
+                    declared,
+                    suspects,
+                    snapshot.taken,
+                )),
+                Err(error) => snapshot.refused.push(refusal(place, &error)),
+            }
+        }
+        self.files = files;
+    }
+
+    /// Declared slabs that processes have mapped, and that are none of the files.
+    fn look_at_mapped(
+        &mut self,
+        suspects: &BTreeMap<Pid, Suspect>,
+        quarantined: &BTreeSet<Pid>,
+        snapshot: &mut SlabSnapshot,
+    ) {
+        let mut mapped = std::mem::take(&mut self.mapped);
+        let holders = self.holders(quarantined);
+        mapped.retain(|memory, _| holders.contains_key(memory));
+        for (memory, (pid, mapping)) in &holders {
+            if self.files.contains_key(memory) || mapped.len() > 4 * declared::MOST {
+                continue;
+            }
+            let place = match &mapping.path {
+                Some(path) => Place::File(path.clone()),
+                None => Place::Process(*pid),
+            };
+            let copy = |at: usize, to: &mut [u8]| {
+                self.watch.begin(*pid);
+                let copied = remote::copy(*pid, mapping.address + at as u64, to);
+                self.watch.end();
+                copied.map_err(DeclaredError::Read)
+            };
+            let state = mapped
+                .entry(*memory)
+                .and_modify(|state| {
+                    if let Err(NotDeclared::Refused(_)) = state {
+                        *state = begin(mapping.length, copy);
+                    }
+                })
+                .or_insert_with(|| begin(mapping.length, copy));
+            match state {
+                Ok(declared) => match declared.read(copy) {
+                    Ok(()) => snapshot.slabs.push(self.slab(
+                        *memory,
+                        place,
+                        declared,
+                        suspects,
+                        snapshot.taken,
+                    )),
+                    Err(error) => snapshot.refused.push(refusal(place, &error)),
+                },
+                Err(NotDeclared::Refused(reason)) => snapshot.refused.push(Refusal {
+                    place,
+                    reason: reason.clone(),
+                }),
+                Err(NotDeclared::Other) => {}
+            }
+        }
+        self.mapped = mapped;
+    }
+
+    /// One process, and where it has it, of each shared memory.
+    fn holders(&self, quarantined: &BTreeSet<Pid>) -> BTreeMap<Memory, (Pid, Mapping)> {
+        let mut holders = BTreeMap::new();
+        for (pid, known) in &self.processes {
+            if quarantined.contains(pid) || !known.is_readable {
+                continue;
+            }
+            for mapping in &known.maps.shared {
+                let holder = || (*pid, mapping.clone());
+                holders.entry(mapping.memory).or_insert_with(holder);
+            }
+        }
+        holders
+    }
+
+    fn infer(
+        &mut self,
+        suspects: &BTreeMap<Pid, Suspect>,
+        quarantined: &BTreeSet<Pid>,
+        snapshot: &mut SlabSnapshot,
+    ) {
+        let processes: BTreeMap<Pid, Mapped<'_>> = self
+            .processes
+            .iter()
+            .filter_map(|(pid, known)| {
+                let process = suspects.get(pid)?;
+                let maps = &known.maps;
+                Some((*pid, Mapped { process, maps }))
+            })
+            .collect();
+        let mut bytes: BTreeMap<Memory, Vec<u8>> = BTreeMap::new();
+        for (pid, mapped) in &processes {
+            for mapping in &mapped.maps.shared {
+                let is_worth_it = mapping.length <= inferred::LONGEST
+                    && !quarantined.contains(pid)
+                    && !bytes.contains_key(&mapping.memory)
+                    && inferred::is_candidate(*mapped, mapping);
+                if !is_worth_it {
+                    continue;
+                }
+                let mut copy = vec![0; mapping.length as usize];
+                self.watch.begin(*pid);
+                let copied = remote::copy(*pid, mapping.address, &mut copy);
+                self.watch.end();
+                match copied {
+                    Ok(()) => {
+                        bytes.insert(mapping.memory, copy);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        snapshot.unreadable.insert(*pid);
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        let found = inferred::recognise(&processes, &bytes, snapshot.taken);
+        snapshot.slabs.extend(found);
+    }
+
+    fn slab(
+        &mut self,
+        memory: Memory,
+        place: Place,
+        declared: &Declared,
+        suspects: &BTreeMap<Pid, Suspect>,
+        now: Monotonic,
+    ) -> Slab {
+        let layout = declared.layout();
+        let pids: BTreeSet<Pid> = self
+            .processes
+            .iter()
+            .filter(|(_, known)| known.maps(memory).is_some())
+            .map(|(pid, _)| *pid)
+            .collect();
+        let mut candidates: Vec<Candidate> = pids
+            .iter()
+            .filter_map(|pid| {
+                let (suspect, known) = (suspects.get(pid)?, self.processes.get(pid)?);
+                Some(Candidate {
+                    pid: *pid,
+                    started: known.started,
+                    ns_pid: suspect.ns_pid?,
+                    pid_namespace: known.pid_namespace?,
+                })
+            })
+            .collect();
+        if self.own_namespace == Some(layout.origin().pid_namespace) {
+            self.find_strangers(memory, declared, &mut candidates, now);
+        }
+        let claims = claims(layout, declared.reading(), &candidates);
+        let of_servers: BTreeSet<&String> = pids
+            .iter()
+            .filter_map(|pid| suspects.get(pid)?.member.server.as_ref())
+            .collect();
+        let known = |values: Vec<_>| values.into_iter().map(Some).collect();
+        Slab {
+            memory,
+            kind: SlabKind::Declared,
+            name: Some(layout.name().to_owned()),
+            place,
+            server: (of_servers.len() == 1)
+                .then(|| of_servers.first().map(|id| (*id).clone()))
+                .flatten(),
+            pids,
+            fields: layout
+                .fields()
+                .iter()
+                .map(|placed| SlabField {
+                    name: placed.field.name.clone(),
+                    kind: placed.field.kind,
+                    unit: Some(placed.field.unit.as_str().to_owned()).filter(|it| !it.is_empty()),
+                })
+                .collect(),
+            totals: claims
+                .totals
+                .values
+                .into_iter()
+                .map(|(_, value)| Some(value))
+                .collect(),
+            workers: claims
+                .workers
+                .into_iter()
+                .map(|(worker, values)| (worker, known(values)))
+                .collect(),
+            slots: Some(Slots {
+                count: layout.slot_count(),
+                claimed: claims.claimed,
+                ownerless: claims.ownerless,
+            }),
+            read: now,
+        }
+    }
+
+    /// Owners that serve no listener, of the daemon's own pid namespace.
+    fn find_strangers(
+        &mut self,
+        memory: Memory,
+        declared: &Declared,
+        candidates: &mut Vec<Candidate>,
+        now: Monotonic,
+    ) {
+        let known: BTreeSet<Pid> = candidates.iter().map(|it| it.pid).collect();
+        let slots = declared.reading().slots(declared.layout());
+        let owners: BTreeSet<Owner> = slots.filter_map(|slot| slot.owner()).collect();
+        self.strangers
+            .retain(|_, stranger| now.since(stranger.due) < LAST_PAUSE);
+        for owner in owners {
+            let pid = Pid(owner.pid);
+            if known.contains(&pid) {
+                continue;
+            }
+            if !self.strangers.contains_key(&owner) && self.strangers.len() >= STRANGERS {
+                return;
+            }
+            let started = StartTicks(owner.started);
+            let new = || Known::new(started);
+            let stranger = self.strangers.entry(owner).or_insert_with(new);
+            if stranger.due <= now {
+                self.watch.begin(pid);
+                stranger.maps = Maps::default();
+                if self::started(pid) == Some(started) {
+                    stranger.read(pid, now);
+                }
+                stranger.due = Monotonic(now.0 + FIRST_PAUSE);
+                self.watch.end();
+            }
+            if stranger.maps(memory).is_some()
+                && let Some(pid_namespace) = stranger.pid_namespace
+            {
+                candidates.push(Candidate {
+                    pid,
+                    started,
+                    ns_pid: pid,
+                    pid_namespace,
+                });
+            }
+        }
+    }
+}
+
+fn begin(
+    length: u64,
+    mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+) -> Result<Declared, NotDeclared> {
+    let mut magic = [0; raindrops_slab::layout::MAGIC.len()];
+    match copy(0, &mut magic) {
+        Ok(()) if magic == raindrops_slab::layout::MAGIC => {}
+        _ => return Err(NotDeclared::Other),
+    }
+    Declared::begin(length, copy).map_err(|error| NotDeclared::Refused(error.to_string()))
+}
+
+fn refusal(place: Place, error: &DeclaredError) -> Refusal {
+    Refusal {
+        place,
+        reason: error.to_string(),
+    }
+}
+
+fn read_maps(pid: Pid) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{pid}/maps"))?
+        .take(MAPS)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn pid_namespace(link: &str) -> Option<u32> {
+    u32::try_from(std::fs::metadata(link).ok()?.ino()).ok()
+}
