@@ -237,7 +237,7 @@ pub struct Settings {
 pub struct SlabPlaces {
     pub files: Vec<PathBuf>,
     /// In which every user has a part of his own.
-    pub directory: PathBuf,
+    pub directory: Option<PathBuf>,
     /// Also shared memory that does not say what it is, in servers that are known to keep some.
     pub inferred: bool,
 }
@@ -246,7 +246,7 @@ impl Default for SlabPlaces {
     fn default() -> Self {
         Self {
             files: Vec::new(),
-            directory: SLAB_DIRECTORY.into(),
+            directory: Some(SLAB_DIRECTORY.into()),
             inferred: true,
         }
     }
@@ -313,7 +313,7 @@ impl Settings {
                 let default = SlabPlaces::default();
                 SlabPlaces {
                     files: slab.unwrap_or(default.files),
-                    directory: slab_directory.unwrap_or(default.directory),
+                    directory: slab_directory.or(default.directory),
                     inferred: inferred_slabs.unwrap_or(default.inferred),
                 }
             },

@@ -28,12 +28,12 @@ pub fn style() -> Style {
     }
 }
 
-/// A reader that has seen enough (`head`) is no failure.
-pub fn print(bytes: &[u8]) -> io::Result<()> {
+/// A reader that has seen enough (`head`) is no failure; it is `false`.
+pub fn print(bytes: &[u8]) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

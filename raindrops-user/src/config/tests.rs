@@ -137,7 +137,7 @@ fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
         puma: Vec::new(),
         slabs: SlabPlaces {
             files: Vec::new(),
-            directory: "/run/raindrops/slabs".into(),
+            directory: Some("/run/raindrops/slabs".into()),
             inferred: true,
         },
     };

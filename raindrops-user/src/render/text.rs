@@ -5,6 +5,7 @@
 
 mod listeners;
 mod notes;
+mod slabs;
 mod turns;
 mod workers;
 
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     diagnose::{Severity, Verdict, diagnose},
     escape::printable,
-    view::{SourceState, View},
+    view::{SourceState, View, slabs::Slab},
 };
 
 /// Where the text goes.
@@ -62,7 +63,18 @@ pub fn view(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<(
         listeners::write(view, style, out)?;
         workers::write(view, style, out)?;
     }
+    slabs::write(view, style, out)?;
     missing(view, style, out)
+}
+
+/// One slab alone, with rates since an earlier reading of it, where there is one.
+pub fn slab(
+    slab: &Slab,
+    before: Option<(&Slab, Duration)>,
+    style: Style,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    slabs::write_one(slab, None, before, style, out)
 }
 
 /// The line that goes on top of a view which is too old to be trusted.

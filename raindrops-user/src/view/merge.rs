@@ -19,6 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use self::slabs::slabs;
 use self::{connections::connections, groups::groups, turns::Processes, workers::workers};
 use super::{
     Exits, Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Server, Skew, Source,
@@ -117,7 +118,7 @@ pub fn merge(inputs: Inputs<'_>) -> View {
     let workers = workers(&inputs, &processes, &rows, &ids);
     let (servers, puma) = puma::servers(&inputs, &rows, &workers);
     let servers = of_workers(&inputs, servers);
-    let slabs = slabs::slabs(&inputs);
+    let slabs = inputs.slabs.map(|snapshot| slabs(snapshot, inputs.now));
     let refused = slabs::gaps(&inputs);
     let mut sources = inputs.sources;
     sources.extend(puma);
@@ -136,7 +137,7 @@ pub fn merge(inputs: Inputs<'_>) -> View {
         groups,
         workers,
         servers,
-        slabs,
+        slabs: slabs.unwrap_or_default(),
         gaps,
     }
 }

@@ -204,7 +204,8 @@ impl Looker {
     /// Opens the files anew: what was deleted does not stay because it is looked at.
     fn open_files(&mut self) {
         self.files.clear();
-        let mut listing = directory::list(&self.places.directory);
+        let directory = self.places.directory.as_deref();
+        let mut listing = directory.map(directory::list).unwrap_or_default();
         let named = self.places.files.iter().map(|path| {
             let found = declared::open(None, path);
             (path.clone(), found)

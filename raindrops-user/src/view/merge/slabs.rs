@@ -7,8 +7,8 @@ use raindrops_slab::{Kind as FieldKind, histogram::range_of, read::Value};
 use super::{Inputs, millis};
 use crate::{
     escape::escaped,
-    ids::{Pid, StartTicks},
-    snapshot::slabs::{self, Place, SlabKind},
+    ids::{Monotonic, Pid, StartTicks},
+    snapshot::slabs::{self, Place, SlabKind, SlabSnapshot},
     view::{
         Gap,
         slabs::{Distribution, Field, Number, Slab, Slots, WorkerValues},
@@ -18,15 +18,14 @@ use crate::{
 /// Refusals that are told one by one.
 const TOLD: usize = 16;
 
-pub(super) fn slabs(inputs: &Inputs<'_>) -> Vec<Slab> {
-    let snapshot = inputs.slabs.into_iter();
-    snapshot
-        .flat_map(|snapshot| &snapshot.slabs)
-        .map(|slab| of_view(inputs, slab))
-        .collect()
+/// The slabs of a look, as they are at `now`.
+#[must_use]
+pub fn slabs(snapshot: &SlabSnapshot, now: Monotonic) -> Vec<Slab> {
+    let of_view = |slab| of_view(slab, now);
+    snapshot.slabs.iter().map(of_view).collect()
 }
 
-fn of_view(inputs: &Inputs<'_>, slab: &slabs::Slab) -> Slab {
+fn of_view(slab: &slabs::Slab, now: Monotonic) -> Slab {
     let slabs::Slab {
         memory,
         kind,
@@ -74,7 +73,7 @@ fn of_view(inputs: &Inputs<'_>, slab: &slabs::Slab) -> Slab {
             ownerless: slots.ownerless,
         }),
         inferred: *kind != SlabKind::Declared,
-        age_ms: millis(inputs.now.since(*read)),
+        age_ms: millis(now.since(*read)),
     }
 }
 
