@@ -36,6 +36,15 @@ enum Format {
     Json,
 }
 
+/// How `show` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ShowFormat {
+    #[default]
+    Text,
+    Json,
+    Openmetrics,
+}
+
 /// Runs what the command line says. A mistake in it ends the process here, with its own code.
 pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {

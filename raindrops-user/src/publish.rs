@@ -22,6 +22,7 @@ use crate::{
     diagnose::diagnose,
     render::{
         json::{self, Buckets},
+        openmetrics::{self, Dialect},
         text::{self, Style},
     },
     view::View,
@@ -48,6 +49,7 @@ pub enum Form {
     Listeners(Buckets),
     Workers,
     Diagnosis,
+    Metrics(Dialect),
 }
 
 /// One view and what has been rendered of it.
@@ -63,6 +65,8 @@ pub struct Published {
     listeners_with_buckets: OnceLock<Bytes>,
     workers: OnceLock<Bytes>,
     diagnosis: OnceLock<Bytes>,
+    openmetrics: OnceLock<Bytes>,
+    prometheus: OnceLock<Bytes>,
 }
 
 impl Published {
@@ -78,6 +82,8 @@ impl Published {
             listeners_with_buckets: OnceLock::new(),
             workers: OnceLock::new(),
             diagnosis: OnceLock::new(),
+            openmetrics: OnceLock::new(),
+            prometheus: OnceLock::new(),
         }
     }
 
@@ -108,6 +114,8 @@ impl Published {
             Form::Listeners(Buckets::Shown) => &self.listeners_with_buckets,
             Form::Workers => &self.workers,
             Form::Diagnosis => &self.diagnosis,
+            Form::Metrics(Dialect::OpenMetrics) => &self.openmetrics,
+            Form::Metrics(Dialect::Prometheus) => &self.prometheus,
         };
         let render = || {
             let began = Instant::now();
@@ -129,7 +137,9 @@ impl Published {
                 Ok(())
             }),
             Form::Diagnosis => rendered(|out| json::write(&diagnose(&self.view).aged(age), out)),
-            Form::View(_) | Form::Listeners(_) | Form::Workers => self.answer(form),
+            Form::View(_) | Form::Listeners(_) | Form::Workers | Form::Metrics(_) => {
+                self.answer(form)
+            }
         }
     }
 
@@ -140,6 +150,7 @@ impl Published {
             Form::Listeners(buckets) => json::listeners(&self.view.listeners, buckets, out),
             Form::Workers => json::write(&self.view.workers, out),
             Form::Diagnosis => json::write(&diagnose(&self.view), out),
+            Form::Metrics(dialect) => openmetrics::view(&self.view, dialect, out),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod connections;
 pub mod diagnosis;
 pub mod json;
+pub mod openmetrics;
 mod table;
 pub mod text;
 pub mod units;

@@ -10,6 +10,7 @@ use raindrops_user::{
     escape::escaped,
     render::{
         json::{self, Buckets},
+        openmetrics::{self, Dialect},
         text,
     },
     sampler, select,
@@ -17,7 +18,7 @@ use raindrops_user::{
 };
 
 use super::{
-    Format,
+    ShowFormat,
     client::{self, Way},
     terminal,
 };
@@ -32,7 +33,7 @@ pub struct Args {
     socket: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ShowFormat,
     /// Show accepted connections instead, the oldest turn first
     #[arg(long)]
     connections: bool,
@@ -58,17 +59,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Way::Daemon(daemon) => {
             // Verdicts on turns look at how long all answers have taken.
             let path = match args.format {
-                Format::Text => "/v1/view?buckets=1",
-                Format::Json => "/v1/view",
+                ShowFormat::Text => "/v1/view?buckets=1",
+                ShowFormat::Json | ShowFormat::Openmetrics => "/v1/view",
             };
             let client::Answer { body, stale } = daemon.get(path)?;
             if let Some(age) = stale {
                 terminal::note(&diagnose::stale(age));
-                if args.format == Format::Text {
+                if args.format == ShowFormat::Text {
                     text::stale(age, terminal::style(), &mut out)?;
                 }
             }
-            if args.format == Format::Json && args.listeners.is_empty() {
+            if args.format == ShowFormat::Json && args.listeners.is_empty() {
                 terminal::print(&body)?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -101,8 +102,9 @@ fn write(view: View, args: &Args, out: &mut Vec<u8>) -> anyhow::Result<()> {
         select::narrow(&view, &typed)?
     };
     match args.format {
-        Format::Text => text::view(&view, terminal::style(), out)?,
-        Format::Json => json::view(&view, Buckets::Hidden, out)?,
+        ShowFormat::Text => text::view(&view, terminal::style(), out)?,
+        ShowFormat::Json => json::view(&view, Buckets::Hidden, out)?,
+        ShowFormat::Openmetrics => openmetrics::view(&view, Dialect::OpenMetrics, out)?,
     }
     Ok(())
 }

@@ -17,6 +17,10 @@ pub type Answer = Response<Full<Bytes>>;
 /// Age in milliseconds of the view that an answer is made of.
 pub const AGE_MS: HeaderName = HeaderName::from_static("raindrops-age-ms");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub const OPENMETRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+pub const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The length is set here so that HEAD tells it too.

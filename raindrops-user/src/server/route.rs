@@ -5,24 +5,30 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, header::ACCEPT};
 use serde::Serialize;
 
 use super::{
-    answer::{Answer, JSON, TEXT, answer, error, millis, not_allowed, of_age, ok, value},
+    answer::{
+        Answer, JSON, OPENMETRICS, PROMETHEUS, TEXT, answer, error, millis, not_allowed, of_age,
+        ok, value,
+    },
     connections::Asked,
     path::{self, WhichConnections},
 };
 use crate::{
     closest::closest,
     publish::{Form, Hub, Published, rendered},
-    render::json::{self, Buckets},
+    render::{
+        json::{self, Buckets},
+        openmetrics::Dialect,
+    },
     select::{self, SelectError},
     view::{View, Worker, connections::Question},
 };
 
 /// Paths that exist, for those who ask for others.
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 10] = [
     "/",
     "/v1/view",
     "/v1/listeners",
@@ -31,6 +37,7 @@ const ROUTES: [&str; 9] = [
     "/v1/workers/PID",
     "/v1/connections",
     "/v1/diagnosis",
+    "/metrics",
     "/healthz",
 ];
 
@@ -40,6 +47,7 @@ enum Route<'a> {
     Listeners(&'a str, Buckets),
     Workers(&'a str),
     Connections(WhichConnections),
+    Metrics,
     Health,
     Nowhere,
 }
@@ -102,6 +110,7 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, stale: Duration) -> Reply {
         Route::Listeners(which, buckets) => listeners(published.view(), which, buckets),
         Route::Workers(which) => workers(published.view(), which),
         Route::Connections(which) => return connections(published, which),
+        Route::Metrics => whole(&published, Form::Metrics(dialect(request)), age, stale),
         Route::Health => health(&published, age, stale),
         Route::Nowhere => nowhere(request.uri().path()),
     };
@@ -114,7 +123,25 @@ fn whole(published: &Published, form: Form, age: Duration, stale: Duration) -> A
     } else {
         published.answer(form)
     };
-    ok(if form == Form::Text { TEXT } else { JSON }, body)
+    let kind = match form {
+        Form::Text => TEXT,
+        Form::Metrics(Dialect::OpenMetrics) => OPENMETRICS,
+        Form::Metrics(Dialect::Prometheus) => PROMETHEUS,
+        Form::View(_) | Form::Listeners(_) | Form::Workers | Form::Diagnosis => JSON,
+    };
+    ok(kind, body)
+}
+
+/// OpenMetrics for those who do not say that they want the older format.
+fn dialect<B>(request: &Request<B>) -> Dialect {
+    let accepted = request.headers().get_all(ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|it| it.to_str().ok()).peekable();
+    let is_any = |text: &str| text.contains("openmetrics") || text.contains("*/*");
+    if accepted.peek().is_none() || accepted.any(is_any) {
+        Dialect::OpenMetrics
+    } else {
+        Dialect::Prometheus
+    }
 }
 
 fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
@@ -134,6 +161,7 @@ fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
             return Ok(Route::Connections(which));
         }
         "/v1/diagnosis" => Route::Whole(Form::Diagnosis),
+        "/metrics" => Route::Metrics,
         "/healthz" => Route::Health,
         path => {
             if let Some(which) = path.strip_prefix("/v1/listeners/") {

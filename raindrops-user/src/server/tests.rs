@@ -175,6 +175,10 @@ async fn every_route_answers() {
     assert_eq!(one, serde_json::json!([full["workers"][0]]));
     let diagnosis = server.get("/v1/diagnosis").await.json();
     assert_eq!(diagnosis["schema"], "raindrops.diagnosis/1");
+    let metrics = server.get("/metrics").await;
+    let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(metrics.header("content-type"), Some(open));
+    assert!(metrics.body.ends_with("# EOF\n"), "{}", metrics.body);
     let health = server.get("/healthz").await;
     assert_eq!(
         (health.status, &health.json()["status"]),

@@ -16,7 +16,7 @@ use raindrops_user::{
 
 use super::{
     super::{
-        Format,
+        ShowFormat,
         client::{self, Way},
         terminal,
     },
@@ -27,11 +27,14 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if args.format == ShowFormat::Openmetrics {
+        anyhow::bail!("connections are no metrics: use --format text or json");
+    }
     let listeners: Vec<String> = args.listeners.iter().map(typed).collect();
     let listing: Listing = match client::way(args.socket.as_deref())? {
         Way::Daemon(daemon) => {
             let body = daemon.get(&path(&listeners, args.limit))?.body;
-            if args.format == Format::Json {
+            if args.format == ShowFormat::Json {
                 terminal::print(&body)?;
                 return Ok(());
             }
@@ -44,9 +47,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     let mut out = Vec::new();
-    match args.format {
-        Format::Text => render::connections::text(&listing, terminal::style(), &mut out)?,
-        Format::Json => json::write(&listing, &mut out)?,
+    if args.format == ShowFormat::Json {
+        json::write(&listing, &mut out)?;
+    } else {
+        render::connections::text(&listing, terminal::style(), &mut out)?;
     }
     terminal::print(&out)?;
     Ok(())

@@ -122,6 +122,7 @@ fn count(slab: &Slab, name: &str) -> Option<u64> {
 fn of_unit(number: Number, unit: Option<&str>) -> String {
     match (unit, number) {
         (Some("us"), Number::Count(us)) => micros(us),
+        (Some("s"), number) => format!("{number}s"),
         (Some(unit), number) => format!("{number} {unit}"),
         (None, number) => number.to_string(),
     }

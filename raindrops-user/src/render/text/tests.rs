@@ -187,6 +187,7 @@ fn other_namespaces_are_named() {
 fn a_host_without_listeners_says_so() {
     let mut view = example();
     view.listeners.clear();
+    view.slabs.clear();
     view.gaps.clear();
     view.sources.retain(|source| source.name == "sock_diag");
     let text = text(&view, Style::default());
