@@ -8,7 +8,7 @@
 //! total at every instant, an owner's own part is value less base, and there is no moment at which a
 //! crash could lose a count or add it twice: noting a base again changes nothing.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use crate::{field::Kind, layout::Layout};
 
@@ -21,6 +21,10 @@ pub trait Words {
     /// # Errors
     /// When `from` is not what is there.
     fn compare_exchange(&self, at: usize, from: u64, to: u64) -> Result<u64, u64>;
+    /// Orders what was done before it and what is done after it.
+    fn fence(&self, order: Ordering) {
+        fence(order);
+    }
 }
 
 /// Offsets in an owner's entry.
@@ -134,6 +138,9 @@ fn take(
     words
         .compare_exchange(at + CONTROL, found.0, preparing.0)
         .ok()?;
+    // Who reads one of the words that are written from here on finds another owner's entry
+    // afterwards.
+    words.fence(Ordering::Release);
     words.store(at + STARTED, me.started, Ordering::Relaxed);
     words.store(at + FLAGS, flags, Ordering::Relaxed);
     let values = layout.slot(slot);
@@ -160,21 +167,17 @@ fn settle(words: &impl Words, kind: Kind, value: usize, base: Option<usize>) {
         (Kind::Max, Some(base)) => {
             let before = words.load(base, Ordering::Relaxed);
             words.store(base, before.max(counted), Ordering::Relaxed);
-            // A crash in between leaves both, which says the same.
-            words.store(value, 0, Ordering::Release);
+            // A crash in between leaves both, which says the same. Who sees the zero, or what is
+            // raised from it, sees the base.
+            words.fence(Ordering::Release);
+            words.store(value, 0, Ordering::Relaxed);
         }
         (Kind::Gauge, _) | (_, None) => words.store(value, 0, Ordering::Relaxed),
     }
 }
 
-/// Gives a slot back. Counts stay, gauges end.
+/// Gives a slot back. Counts stay; gauges are nobody's, and who claims the slot next clears them.
 pub fn release(words: &impl Words, layout: &Layout, claim: Claim) {
-    let values = layout.slot(claim.slot);
-    for placed in layout.fields() {
-        if placed.field.kind == Kind::Gauge {
-            words.store(values + placed.offset as usize, 0, Ordering::Relaxed);
-        }
-    }
     let free = Control::new(0, claim.control.generation());
     // Fails only where somebody took this process for dead.
     let _ = words.compare_exchange(layout.owner(claim.slot) + CONTROL, claim.control.0, free.0);

@@ -48,6 +48,17 @@ pub enum State {
     Closed = 2,
 }
 
+impl State {
+    const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Initialising),
+            1 => Some(Self::Ready),
+            2 => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
+
 /// Offset of the state, a `u32` that is written last, with release.
 pub const STATE_OFFSET: usize = STATE;
 
@@ -101,6 +112,7 @@ pub enum Refused {
     },
     /// Its creator has not finished, or died before it did.
     NotReady,
+    State,
     HeaderLength(u32),
     Fields(u32),
     Slots(u32),
@@ -131,6 +143,7 @@ impl fmt::Display for Refused {
                 write!(f, "of format version {major}; this reads version {MAJOR}")
             }
             Self::NotReady => f.write_str("its creator has not finished making it"),
+            Self::State => f.write_str("damaged: in no known state"),
             Self::HeaderLength(bytes) => write!(f, "damaged: a header of {bytes} bytes"),
             Self::Fields(count) => {
                 write!(f, "damaged: {count} fields (at most {MOST_FIELDS})")
@@ -267,8 +280,10 @@ impl Layout {
         let header = bytes
             .get(..length)
             .ok_or(Refused::TooShort { bytes: bytes.len() })?;
-        if u32_at(header, STATE) == State::Initialising as u32 {
-            return Err(Refused::NotReady);
+        match State::from_number(u32_at(header, STATE)) {
+            Some(State::Ready | State::Closed) => {}
+            Some(State::Initialising) => return Err(Refused::NotReady),
+            None => return Err(Refused::State),
         }
         if u32_at(header, CHECKSUM) != checksum(header) {
             return Err(Refused::Checksum);
@@ -428,6 +443,10 @@ fn fields(table: &[u8], stride: u32) -> Result<Vec<Placed>, Refused> {
                 return Err(refused("not aligned"));
             }
             taken.push((start, end));
+        }
+        // A reader copies upwards: of a max that is put aside it sees one or the other.
+        if base.is_some_and(|base| base < offset) {
+            return Err(refused("its base stands before it"));
         }
         placed.push(Placed {
             field: Field {

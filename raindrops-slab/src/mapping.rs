@@ -61,10 +61,10 @@ impl Mapping {
         unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
     }
 
-    /// Copies bytes out, word by word.
+    /// Copies bytes out, word by word, in ascending order for all that other processes can tell.
     pub fn copy(&self, at: usize, to: &mut [u8]) {
         for (offset, chunk) in (at..).step_by(8).zip(to.chunks_mut(8)) {
-            let word = self.word(offset).load(Ordering::Relaxed).to_ne_bytes();
+            let word = self.word(offset).load(Ordering::Acquire).to_ne_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }

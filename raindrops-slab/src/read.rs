@@ -1,10 +1,11 @@
 //! What a copy of a slab's bytes says.
 //!
 //! A slot may change hands while it is copied. So the owners are copied before the values and again
-//! after them: whose entry is the same both times had the slot throughout. Totals need no owner at
-//! all and are right in any case.
+//! after them: whose entry is the same both times had the slot throughout. Totals of what is kept
+//! need no owner at all and are right in any case.
 
 use alloc::{string::String, vec, vec::Vec};
+use core::sync::atomic::{Ordering, fence};
 
 use crate::{
     claim::{CONTROL, Control, Occupant, Owner, STARTED},
@@ -22,7 +23,8 @@ pub struct Reading {
 
 impl Reading {
     /// Copies owners, values and owners again. `copy` fills a buffer from an offset of the slab; it
-    /// is called for ranges that `layout` has and no others.
+    /// is called for ranges that `layout` has and no others. What it reads, it has to read in
+    /// ascending order: words of mapped memory with acquire.
     ///
     /// # Errors
     /// That of `copy`.
@@ -36,7 +38,9 @@ impl Reading {
         self.after.resize(count * OWNER, 0);
         self.values.resize(count * layout.stride(), 0);
         copy(layout.owners(), &mut self.before)?;
+        fence(Ordering::Acquire);
         copy(layout.slots(), &mut self.values)?;
+        fence(Ordering::Acquire);
         copy(layout.owners(), &mut self.after)
     }
 

@@ -1,7 +1,7 @@
 //! A slab of this process: made, or opened, and mapped.
 
 use alloc::{borrow::ToOwned, string::String, sync::Arc};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::{
     ffi::OsString,
     io,
@@ -60,6 +60,9 @@ pub enum SlabError {
     },
 }
 
+/// Files that this process has begun to create.
+static CREATED: AtomicU64 = AtomicU64::new(0);
+
 /// Counters in shared memory. Clones of a process, and what it forks, share it.
 #[derive(Clone, Debug)]
 pub struct Slab {
@@ -93,9 +96,14 @@ impl Slab {
     /// When the file cannot be made, or `/proc` is not there.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self, SlabError> {
         let layout = Layout::new(schema, origin()?)?;
+        let Origin {
+            pid, pid_namespace, ..
+        } = *layout.origin();
+        // Several threads may create it at one time, and processes of one pid in several containers.
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
         let mut unfinished = OsString::from(".");
         unfinished.push(path.file_name().unwrap_or_default());
-        unfinished.push(std::format!(".{}", process::own_pid()));
+        unfinished.push(std::format!(".{pid_namespace}.{pid}.{number}"));
         let unfinished = path.with_file_name(unfinished);
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -193,7 +201,7 @@ impl Slab {
 
     fn claimed(&self, flags: u64) -> Result<Claimed, SlabError> {
         let name = || self.layout.name().into();
-        if self.state() == State::Closed as u32 {
+        if self.state() != State::Ready as u32 {
             return Err(SlabError::Closed(name()));
         }
         let origin = self.layout.origin();
@@ -246,10 +254,17 @@ impl Slab {
         reading
     }
 
-    /// What all workers have counted, and the gauges of those that live.
+    /// What all workers have counted, and the gauges of those that live. Of another pid namespace
+    /// all are taken for alive, since it cannot be told; of another boot nobody is.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let is_live = |owner: Owner| !process::is_dead(Occupant::Owner(owner));
+        let origin = self.layout.origin();
+        let is_this_boot = process::boot_id().map_or(true, |id| id == origin.boot_id);
+        let is_own_namespace =
+            process::own_pid_namespace().is_ok_and(|inode| inode == origin.pid_namespace);
+        let is_live = |owner: Owner| {
+            is_this_boot && !(is_own_namespace && process::is_dead(Occupant::Owner(owner)))
+        };
         self.reading().totals(&self.layout, is_live)
     }
 }

@@ -71,7 +71,8 @@ fn fields_of_a_slot_begin_where_the_ones_before_end() {
 fn damage_is_named() {
     let u32s = |value: u32| value.to_ne_bytes().to_vec();
     let u64s = |value: u64| value.to_ne_bytes().to_vec();
-    let field = |why| Refused::Field { index: 0, why };
+    let field_of = |index, why| Refused::Field { index, why };
+    let field = |why| field_of(0, why);
     let (_, total) = ready();
     let cases: Vec<(usize, Vec<u8>, Refused)> = vec![
         (0, b"\x7fELF".to_vec(), Refused::Magic),
@@ -82,6 +83,7 @@ fn damage_is_named() {
             Refused::Version { major: 2 },
         ),
         (16, u32s(0), Refused::NotReady),
+        (16, u32s(3), Refused::State),
         (24, u32s(u32::MAX), Refused::HeaderLength(u32::MAX)),
         (28, u32s(0), Refused::Fields(0)),
         (28, u32s(u32::MAX), Refused::Fields(u32::MAX)),
@@ -127,6 +129,11 @@ fn damage_is_named() {
         (192 + 52, u32s(4), field("not aligned")),
         (192 + 52, u32s(u32::MAX - 7), field("beyond its slot")),
         (192 + 52, u32s(8), Refused::Lengths),
+        (
+            192 + 128 + 60,
+            u32s(8),
+            field_of(2, "its base stands before it"),
+        ),
         (192 + 56, u32s(u32::MAX), field("of a wrong length")),
         (
             192 + 60,
