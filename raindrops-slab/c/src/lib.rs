@@ -11,6 +11,7 @@
 
 mod declared;
 mod failure;
+/// cbindgen:ignore
 mod ruby;
 
 use std::{
@@ -41,9 +42,9 @@ pub const RAINDROPS_MAX: u32 = 3;
 /// ends.
 pub const RAINDROPS_HISTOGRAM: u32 = 4;
 
-/// Only the thread that claims counts: with `raindrops_add` and its like.
+/// Only the thread that claims counts: with the functions that do not end in `_shared`.
 pub const RAINDROPS_SINGLE: u32 = 0;
-/// All threads of the process count: with `raindrops_add_shared` and its like.
+/// All threads of the process count: with those that end in `_shared`.
 pub const RAINDROPS_SHARED: u32 = 1;
 
 /// Counters in shared memory.
