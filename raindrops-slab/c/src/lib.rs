@@ -9,6 +9,7 @@
 //!
 //! The header is `include/raindrops_slab.h`, made from here by `cargo xtask header`.
 
+mod counting;
 mod declared;
 mod failure;
 /// cbindgen:ignore
@@ -27,6 +28,12 @@ use std::{
 use slab::{Shared, Single, Slab, SlabError, Slot, read::Value};
 
 pub use self::declared::RaindropsField;
+use self::{
+    counting::{
+        raindrops_word_add, raindrops_word_raise, raindrops_word_set, raindrops_words_record,
+    },
+    declared::RaindropsField,
+};
 use self::{
     declared::{Declared, declared, kind, schema},
     failure::{Failure, guarded},
