@@ -29,12 +29,6 @@ use slab::{Shared, Single, Slab, SlabError, Slot, read::Value};
 
 pub use self::declared::RaindropsField;
 use self::{
-    counting::{
-        raindrops_word_add, raindrops_word_raise, raindrops_word_set, raindrops_words_record,
-    },
-    declared::RaindropsField,
-};
-use self::{
     declared::{Declared, declared, kind, schema},
     failure::{Failure, guarded},
 };
