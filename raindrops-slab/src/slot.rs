@@ -148,7 +148,12 @@ impl<W: Writing> Slot<W> {
         })
     }
 
-    fn words(&self, name: &str, kind: Kind) -> Result<(Word<W>, u32), SlabError> {
+    /// Where a field's words are and how many, for those who count without a handle: in other
+    /// languages. They stay there as long as this slot and its handles.
+    ///
+    /// # Errors
+    /// When the slab has no field of this name and kind.
+    pub fn address(&self, name: &str, kind: Kind) -> Result<(*const AtomicU64, u32), SlabError> {
         let layout = &self.claimed.layout;
         let is_wanted = |placed: &&Placed| placed.field.kind == kind;
         let placed = layout.field(name).filter(is_wanted);
@@ -158,12 +163,17 @@ impl<W: Writing> Slot<W> {
             field: name.into(),
         })?;
         let at = layout.slot(self.claimed.claim.slot) + placed.offset as usize;
+        Ok((self.claimed.mapping.word(at), placed.field.words))
+    }
+
+    fn words(&self, name: &str, kind: Kind) -> Result<(Word<W>, u32), SlabError> {
+        let (first, count) = self.address(name, kind)?;
         let word = Word {
-            first: self.claimed.mapping.word(at),
+            first,
             _claimed: Arc::clone(&self.claimed),
             writing: PhantomData,
         };
-        Ok((word, placed.field.words))
+        Ok((word, count))
     }
 }
 
@@ -184,7 +194,7 @@ unsafe impl Sync for Word<Shared> {}
 impl<W: Writing> Word<W> {
     #[inline(always)]
     fn get(&self) -> &AtomicU64 {
-        // SAFETY: `words` has made it of a word of the mapping that `_claimed` keeps.
+        // SAFETY: `address` has made it of a word of the mapping that `_claimed` keeps.
         unsafe { &*self.first }
     }
 

@@ -24,10 +24,13 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::{client::Address, load, processes, wait::CEILING};
+use crate::{client::Address, load, processes, slab, wait::CEILING};
 
 /// Ruby servers load slowly on a machine that also compiles.
 const START_CEILING: Duration = Duration::from_secs(60);
+
+/// The slab of those that count in one, in the run directory.
+const SLAB: &str = "server.slab";
 
 /// A running server, in a process group of its own.
 #[derive(Debug)]
@@ -63,6 +66,12 @@ impl Server {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.run_dir.path().join(name)
+    }
+
+    /// The file in which the processes of one with a slab count.
+    #[must_use]
+    pub fn slab(&self) -> PathBuf {
+        self.path(SLAB)
     }
 
     /// Requests to `/park/NAME` and `/stream/NAME` stay unfinished until what is returned is dropped.
@@ -160,6 +169,8 @@ impl Recipe {
             .env_remove("MODEL")
             .env_remove("WATCHER")
             .env("STATS_FILE", run_dir.path().join(middleware::FILE))
+            .env("RAINDROPS_SLAB_FILE", run_dir.path().join(SLAB))
+            .envs(slab::library().map(|path| (slab::LIBRARY, path)))
             .current_dir(fixtures())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::geteuid;
 
-use crate::{daemon, netns};
+use crate::{daemon, netns, slab};
 
 /// What a test needs of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub enum Need {
     Bpf,
     /// A program on PATH.
     Program(&'static str),
+    /// The library of slabs for other languages.
+    SlabLibrary,
 }
 
 /// Whether this test can run here; if not, says why.
@@ -55,6 +57,11 @@ fn lack(need: Need) -> Option<String> {
             Some("this host cannot: the kernel has no BTF".to_owned())
         }
         Need::Bpf => None,
+        Need::SlabLibrary => slab::library().is_none().then(|| {
+            "the library of slabs is not built: run `cargo xtask test`, or first \
+             `cargo build --package raindrops-slab-c`"
+                .to_owned()
+        }),
         Need::Program(name) => {
             let path = env::var_os("PATH").unwrap_or_default();
             let is_there = env::split_paths(&path)

@@ -3,6 +3,7 @@
 mod bench;
 mod debian;
 mod ebpf;
+mod header;
 mod process;
 mod run;
 mod test;
@@ -27,6 +28,7 @@ enum Command {
     Run(run::Arguments),
     Test(test::Arguments),
     Ebpf(ebpf::Arguments),
+    Header(header::Arguments),
     Bench(bench::Arguments),
     Verify(verify::Arguments),
     Vm(vm::Arguments),
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Ebpf(arguments) => ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Header(arguments) => header::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Load(load) => load.run().map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify::run(&arguments),

@@ -30,27 +30,35 @@ pub struct Arguments {
 
 /// Builds `raindrops` and returns where it is.
 pub fn build_binary(release: bool) -> Result<PathBuf> {
+    let directory = build(release, &["raindrops-user", "--bin", "raindrops"])?;
+    Ok(directory.join("raindrops"))
+}
+
+/// Builds the library of slabs for other languages and returns where it is.
+pub fn build_slab_library(release: bool) -> Result<PathBuf> {
+    let directory = build(release, &["raindrops-slab-c"])?;
+    Ok(directory.join("libraindrops_slab.so"))
+}
+
+/// Builds a package and returns where the results are.
+fn build(release: bool, package: &[&str]) -> Result<PathBuf> {
     let mut command = Command::new(workspace::cargo());
-    command.current_dir(workspace::root()).args([
-        "build",
-        "--package",
-        "raindrops-user",
-        "--bin",
-        "raindrops",
-    ]);
+    command
+        .current_dir(workspace::root())
+        .args(["build", "--package"])
+        .args(package);
     if release {
         command.arg("--release");
     }
     process::run(&mut command)?;
     let profile = if release { "release" } else { "debug" };
-    Ok(workspace::target_directory()
-        .join(profile)
-        .join("raindrops"))
+    Ok(workspace::target_directory().join(profile))
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     needs::provide(!arguments.no_install)?;
     let binary = build_binary(!arguments.dev)?;
+    let slab_library = build_slab_library(!arguments.dev)?;
     let skips = tempfile::NamedTempFile::new().context("creating the list of skipped tests")?;
 
     let mut command = Command::new(workspace::cargo());
@@ -59,6 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(&arguments.filter)
         .env("RAINDROPS_BIN", binary)
+        .env("RAINDROPS_SLAB_LIB", slab_library)
         .env("RAINDROPS_SKIPPED_TESTS", skips.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped());

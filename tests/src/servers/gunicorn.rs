@@ -1,12 +1,33 @@
 //! gunicorn: two workers, TCP and unix; master and workers have the same command line.
 
-use anyhow::Result;
+use std::ffi::OsString;
+
+use anyhow::{Context as _, Result};
 
 use super::{Recipe, Server, local, run_dir};
+use crate::slab;
 
 pub const BACKLOG: u32 = 32;
 
 pub fn start() -> Result<Server> {
+    start_with(&[], "wsgi:app", Vec::new())
+}
+
+/// One whose hooks count in a slab, with more arguments.
+pub fn start_with_slab(arguments: &[&str]) -> Result<Server> {
+    let sources = slab::sources();
+    let hooks = sources.join("examples/gunicorn_slab.py");
+    let hooks = hooks.to_str().context("the path of the hooks")?;
+    let arguments = [&["-c", hooks], arguments].concat();
+    let environment = vec![("PYTHONPATH", sources.join("bindings/python").into_os_string())];
+    start_with(&arguments, "slab.wsgi:app", environment)
+}
+
+fn start_with(
+    more: &[&str],
+    application: &str,
+    environment: Vec<(&'static str, OsString)>,
+) -> Result<Server> {
     let run_dir = run_dir()?;
     let socket = format!("unix:{}", run_dir.path().join("gunicorn.sock").display());
     let backlog = BACKLOG.to_string();
@@ -25,10 +46,14 @@ pub fn start() -> Result<Server> {
         program: "gunicorn",
         arguments: arguments
             .into_iter()
-            .chain(["wsgi:app"])
+            .chain(more.iter().copied())
+            .chain([application])
             .map(str::to_owned)
             .collect(),
-        environment: vec![("PYTHONDONTWRITEBYTECODE", "1".into())],
+        environment: environment
+            .into_iter()
+            .chain([("PYTHONDONTWRITEBYTECODE", "1".into())])
+            .collect(),
         tcp: vec![local(18580)],
         unix: vec!["gunicorn.sock"],
         workers: 2,

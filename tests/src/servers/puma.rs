@@ -21,10 +21,23 @@ pub fn start() -> Result<Server> {
 
 /// One that has so many workers, or 0 for a single process, and `LEAST:MOST` threads in each.
 pub fn start_with(workers: usize, threads: &str) -> Result<Server> {
+    start_from("", workers, threads)
+}
+
+/// One whose application also counts in a slab.
+pub fn start_with_slab(workers: usize, threads: &str) -> Result<Server> {
+    start_from("slab/", workers, threads)
+}
+
+fn start_from(directory: &str, workers: usize, threads: &str) -> Result<Server> {
     Recipe {
         kind: "puma",
         program: "puma",
-        arguments: ["-C", "puma.rb", "config.ru"].map(str::to_owned).to_vec(),
+        arguments: vec![
+            "-C".to_owned(),
+            format!("{directory}puma.rb"),
+            format!("{directory}config.ru"),
+        ],
         environment: vec![
             ("WORKERS", workers.to_string().into()),
             ("THREADS", threads.into()),

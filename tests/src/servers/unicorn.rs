@@ -13,14 +13,25 @@ pub fn start() -> Result<Server> {
 }
 
 pub fn start_with(workers: u16) -> Result<Server> {
+    start_from("", workers)
+}
+
+/// One whose application also counts in a slab.
+pub fn start_with_slab(workers: u16) -> Result<Server> {
+    start_from("slab/", workers)
+}
+
+fn start_from(directory: &str, workers: u16) -> Result<Server> {
     // The workers' own come last.
     let ports = [18080].into_iter().chain((0..workers).map(|nr| 18090 + nr));
     Recipe {
         kind: "unicorn",
         program: "unicorn",
-        arguments: ["-c", "unicorn.conf.rb", "config.ru"]
-            .map(str::to_owned)
-            .to_vec(),
+        arguments: vec![
+            "-c".to_owned(),
+            format!("{directory}unicorn.conf.rb"),
+            format!("{directory}config.ru"),
+        ],
         environment: vec![("WORKERS", workers.to_string().into())],
         tcp: ports.map(local).collect(),
         unix: vec!["unicorn.sock"],

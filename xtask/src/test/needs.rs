@@ -15,9 +15,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("iproute2", "ss"),
     ("nginx-light", "nginx"),
     ("puma", "puma"),
+    ("python3", "python3"),
     ("rainbows", "rainbows"),
     ("ruby", "ruby"),
     ("unicorn", "unicorn"),
+    ("valgrind", "valgrind"),
 ];
 /// Debian packages of Ruby libraries that the fixtures load.
 const LIBRARIES: &[&str] = &["ruby-rack", "ruby-raindrops"];
