@@ -15,10 +15,11 @@ use std::{
 };
 
 use raindrops_slab::claim::Owner;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     declared::{self, Candidate, Declared, DeclaredError, Found, claims, directory},
-    inferred::{self, Mapped},
+    inferred::{self, Copied, Host, Mapped, Recogniser},
     maps::{Mapping, Maps},
     remote,
 };
@@ -57,6 +58,7 @@ pub struct Looker {
     files_due: Monotonic,
     /// Memory without a file, or of one that is not looked for.
     mapped: BTreeMap<Memory, Result<Declared, NotDeclared>>,
+    recogniser: Recogniser,
 }
 
 /// A process, and what it had mapped when that was last read.
@@ -123,6 +125,7 @@ impl Looker {
             files_beyond: false,
             files_due: Monotonic(Duration::ZERO),
             mapped: BTreeMap::new(),
+            recogniser: Recogniser::new(host()),
         }
     }
 
@@ -330,11 +333,16 @@ impl Looker {
             .iter()
             .filter_map(|(pid, known)| {
                 let process = suspects.get(pid)?;
-                let maps = &known.maps;
-                Some((*pid, Mapped { process, maps }))
+                let mapped = Mapped {
+                    process,
+                    maps: &known.maps,
+                    is_read: known.is_readable && known.due.0 > Duration::ZERO,
+                };
+                Some((*pid, mapped))
             })
             .collect();
         let mut bytes: BTreeMap<Memory, Vec<u8>> = BTreeMap::new();
+        let began = Monotonic::now();
         for (pid, mapped) in &processes {
             for mapping in &mapped.maps.shared {
                 let is_worth_it = mapping.length <= inferred::LONGEST
@@ -359,7 +367,12 @@ impl Looker {
                 }
             }
         }
-        let found = inferred::recognise(&processes, &bytes, snapshot.taken);
+        let copied = Copied {
+            began,
+            ended: Monotonic::now(),
+            suspended: suspended(),
+        };
+        let found = self.recogniser.recognise(&processes, &bytes, copied);
         snapshot.slabs.extend(found);
     }
 
@@ -509,6 +522,29 @@ fn read_maps(pid: Pid) -> io::Result<Vec<u8>> {
         .take(MAPS)
         .read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn host() -> Host {
+    // SAFETY: asks for numbers.
+    let (line, processors) = unsafe {
+        (
+            libc::sysconf(libc::_SC_LEVEL1_DCACHE_LINESIZE),
+            libc::sysconf(libc::_SC_NPROCESSORS_CONF),
+        )
+    };
+    Host {
+        stride: inferred::stride(usize::try_from(line).ok(), processors == 1),
+        musl_stride: inferred::stride(None, processors == 1),
+        page: rustix::param::page_size(),
+        ticks_per_second: rustix::param::clock_ticks_per_second(),
+    }
+}
+
+/// Since the host was started.
+fn suspended() -> Duration {
+    let awake = clock_gettime(ClockId::Monotonic);
+    let since_boot = clock_gettime(ClockId::Boottime);
+    Duration::from_secs(since_boot.tv_sec.abs_diff(awake.tv_sec))
 }
 
 fn pid_namespace(link: &str) -> Option<u32> {

@@ -27,6 +27,10 @@ pub struct Maps {
     pub has_raindrops: bool,
     /// A program called nginx.
     pub has_nginx: bool,
+    /// The extension of the Ruby library for epoll.
+    pub has_sleepy_penguin: bool,
+    /// The loader of another C library than glibc.
+    pub has_musl: bool,
 }
 
 /// Shared mappings of one process that are looked at.
@@ -44,6 +48,8 @@ impl Maps {
             let file = line.label.rsplit(|byte| *byte == b'/').next();
             let file = file.unwrap_or_default();
             maps.has_raindrops |= file == b"raindrops_ext.so";
+            maps.has_sleepy_penguin |= file == b"sleepy_penguin_ext.so";
+            maps.has_musl |= file.starts_with(b"ld-musl-");
             maps.has_nginx |= file == b"nginx" && line.rights[2] == b'x';
             let length = line.end.saturating_sub(line.start);
             let is_wanted = line.rights == *b"rw-s"
@@ -126,6 +132,8 @@ mod tests {
           7f0000007000-7f0000008000 rw-p 00000000 00:1a 79 /run/private\n\
           7f0000009000-7f0000209000 rw-s 00000000 00:1a 80 /run/long\n\
           7f000000b000-7f000000c000 r--p 00000000 08:01 132 /usr/lib/ruby/raindrops_ext.so\n\
+          7f000000c000-7f000000c800 r--p 00000000 08:01 133 /usr/lib/ruby/sleepy_penguin_ext.so\n\
+          7f000000c800-7f000000d000 r-xp 00000000 08:01 134 /lib/ld-musl-x86_64.so.1\n\
           7f000000d000-7f000000e000 rw-p 00000000 00:00 0 \n\
           7f000000f000-7f0000010000 rw-s 00000000 fd:10 18446744073709551615 /memfd:a\\012b (deleted)\n\
           7fffffff0000-ffffffffffffffff ---p 00000000 00:00 0 [stack]\n";
@@ -165,6 +173,8 @@ mod tests {
             ],
             has_raindrops: true,
             has_nginx: true,
+            has_sleepy_penguin: true,
+            has_musl: true,
         };
         assert_eq!(Maps::parse(LINES, 1 << 20), expected);
     }
