@@ -242,7 +242,11 @@ impl Daemon {
             (Ok(()), Some(view)) => Ok(view),
             (Err(error), Some(view)) => {
                 let listeners = serde_json::to_string_pretty(&view.listeners)?;
-                Err(error.context(format!("last view: {listeners}\n{:?}", view.gaps)))
+                let slabs = serde_json::to_string(&view.slabs)?;
+                let (workers, gaps) = (&view.workers, &view.gaps);
+                Err(error.context(format!(
+                    "last view: {listeners}\n{workers:?}\n{slabs}\n{gaps:?}"
+                )))
             }
             (Err(error), None) => Err(error),
             (Ok(()), None) => bail!("no view"),

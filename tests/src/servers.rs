@@ -12,6 +12,7 @@ pub mod unicorn;
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io,
     net::SocketAddr,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -21,7 +22,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::{
+    process::{Pid, Signal, kill_process, kill_process_group},
+    thread::{UnshareFlags, unshare_unsafe},
+};
 use tempfile::TempDir;
 
 use crate::{client::Address, load, processes, slab, wait::CEILING};
@@ -161,8 +165,33 @@ struct Recipe {
 
 impl Recipe {
     fn start(self, run_dir: TempDir) -> Result<Server> {
+        self.start_by(run_dir, Command::spawn)
+    }
+
+    /// Starts it in a pid namespace of its own, whose first process is the master.
+    fn start_in_container(self, run_dir: TempDir) -> Result<Server> {
+        self.start_by(run_dir, |command| {
+            // A thread that has left its namespace can start processes only, no threads.
+            let spawned = thread::scope(|scope| {
+                let spawning = scope.spawn(|| {
+                    // SAFETY: the flag concerns only the children of this thread.
+                    unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
+                    command.spawn()
+                });
+                spawning.join()
+            });
+            spawned.unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+        })
+    }
+
+    fn start_by(
+        self,
+        run_dir: TempDir,
+        spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+    ) -> Result<Server> {
         let output = File::create(run_dir.path().join("output.log"))?;
-        let child = Command::new(self.program)
+        let mut command = Command::new(self.program);
+        command
             .args(&self.arguments)
             .envs(self.environment)
             .env("RUN_DIR", run_dir.path())
@@ -175,9 +204,8 @@ impl Recipe {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {}", self.program))?;
+            .process_group(0);
+        let child = spawn(&mut command).with_context(|| format!("starting {}", self.program))?;
         let mut server = Server {
             kind: self.kind,
             tcp: self.tcp,

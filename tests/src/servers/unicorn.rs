@@ -13,15 +13,20 @@ pub fn start() -> Result<Server> {
 }
 
 pub fn start_with(workers: u16) -> Result<Server> {
-    start_from("", workers)
+    recipe("", workers).start(run_dir()?)
 }
 
 /// One whose application also counts in a slab.
 pub fn start_with_slab(workers: u16) -> Result<Server> {
-    start_from("slab/", workers)
+    recipe("slab/", workers).start(run_dir()?)
 }
 
-fn start_from(directory: &str, workers: u16) -> Result<Server> {
+/// The same in a pid namespace of its own.
+pub fn start_with_slab_in_container(workers: u16) -> Result<Server> {
+    recipe("slab/", workers).start_in_container(run_dir()?)
+}
+
+fn recipe(directory: &str, workers: u16) -> Recipe {
     // The workers' own come last.
     let ports = [18080].into_iter().chain((0..workers).map(|nr| 18090 + nr));
     Recipe {
@@ -37,5 +42,4 @@ fn start_from(directory: &str, workers: u16) -> Result<Server> {
         unix: vec!["unicorn.sock"],
         workers: workers.into(),
     }
-    .start(run_dir()?)
 }
