@@ -19,7 +19,10 @@ pub fn start_with_slab(arguments: &[&str]) -> Result<Server> {
     let hooks = sources.join("examples/gunicorn_slab.py");
     let hooks = hooks.to_str().context("the path of the hooks")?;
     let arguments = [&["-c", hooks], arguments].concat();
-    let environment = vec![("PYTHONPATH", sources.join("bindings/python").into_os_string())];
+    let environment = vec![(
+        "PYTHONPATH",
+        sources.join("bindings/python").into_os_string(),
+    )];
     start_with(&arguments, "slab.wsgi:app", environment)
 }
 

@@ -68,7 +68,10 @@ fn check(arguments: &[&str]) -> Result<()> {
         let workers = slab::by_worker(&server.slab())?;
         let is_busy = |it: &&slab::OfWorker| it.count("calling").is_ok_and(|it| it == 1);
         let busy = workers.iter().find(is_busy).context("nobody is calling")?;
-        kill_process(Pid::from_raw(busy.pid.cast_signed()).context("pid 0")?, Signal::KILL)?;
+        kill_process(
+            Pid::from_raw(busy.pid.cast_signed()).context("pid 0")?,
+            Signal::KILL,
+        )?;
         is((begun + 10, 0))?;
         drop((parked, waiting));
 
