@@ -190,6 +190,38 @@ int raindrops_slot_histogram(const struct raindrops_slot *slot,
                              struct raindrops_histogram *histogram);
 
 /**
+ * Adds to a counter or gauge: what `raindrops_counter_add_shared` does, as a call.
+ *
+ * # Safety
+ * `first` is the word of a claimed slot.
+ */
+void raindrops_word_add(uint64_t *first, uint64_t amount);
+
+/**
+ * Sets a gauge: what `raindrops_gauge_set` does, as a call.
+ *
+ * # Safety
+ * As `raindrops_word_add`.
+ */
+void raindrops_word_set(uint64_t *first, uint64_t level);
+
+/**
+ * Raises a max: what `raindrops_max_raise_shared` does, as a call.
+ *
+ * # Safety
+ * As `raindrops_word_add`.
+ */
+void raindrops_word_raise(uint64_t *first, uint64_t value);
+
+/**
+ * Records a value: what `raindrops_histogram_record_shared` does, as a call.
+ *
+ * # Safety
+ * `words` is a histogram of a claimed slot, and has so many buckets, at least one.
+ */
+void raindrops_words_record(uint64_t *words, uint32_t buckets, uint64_t value);
+
+/**
  * How many fields the slab has, or -1.
  *
  * # Safety
@@ -233,38 +265,6 @@ int raindrops_slab_total(const struct raindrops_slab *slab,
                          const char *name,
                          uint32_t field_kind,
                          uint64_t *total);
-
-/**
- * Adds to a counter or gauge: what `raindrops_counter_add_shared` does, as a call.
- *
- * # Safety
- * `first` is the word of a claimed slot.
- */
-void raindrops_word_add(uint64_t *first, uint64_t amount);
-
-/**
- * Sets a gauge: what `raindrops_gauge_set` does, as a call.
- *
- * # Safety
- * As `raindrops_word_add`.
- */
-void raindrops_word_set(uint64_t *first, uint64_t level);
-
-/**
- * Raises a max: what `raindrops_max_raise_shared` does, as a call.
- *
- * # Safety
- * As `raindrops_word_add`.
- */
-void raindrops_word_raise(uint64_t *first, uint64_t value);
-
-/**
- * Records a value: what `raindrops_histogram_record_shared` does, as a call.
- *
- * # Safety
- * `words` is a histogram of a claimed slot, and has so many buckets, at least one.
- */
-void raindrops_words_record(uint64_t *words, uint32_t buckets, uint64_t value);
 
 #ifdef __cplusplus
 }  // extern "C"

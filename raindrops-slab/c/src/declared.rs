@@ -34,15 +34,16 @@ pub(crate) struct Declared {
 
 impl Declared {
     pub fn as_field(&self) -> RaindropsField {
-        let is_histogram = self.kind == Kind::Histogram;
+        let highest = match self.kind {
+            // The last bucket, after the sum, is of what is above.
+            Kind::Histogram => histogram::range_of(self.words - 3).1,
+            Kind::Counter | Kind::Gauge | Kind::Max => 0,
+        };
         RaindropsField {
             name: self.name.as_ptr(),
             kind: u32::from(self.kind as u16),
             unit: self.unit.as_ptr(),
-            // The last bucket, after the sum, is of what is above.
-            highest: is_histogram
-                .then(|| histogram::range_of(self.words - 3).1)
-                .unwrap_or(0),
+            highest,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{debian, workspace};
 const PROGRAMS: &[(&str, &str)] = &[
     ("apache2-utils", "ab"),
     ("bpftool", "bpftool"),
+    ("g++", "c++"),
     ("git", "git"),
     ("gunicorn", "gunicorn"),
     ("iproute2", "ss"),

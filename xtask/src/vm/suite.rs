@@ -11,8 +11,14 @@ use serde_json::Value;
 use super::Hook;
 use crate::{process, test, workspace};
 
-/// Suites that test the repository, or servers that are not in the machine.
-const NOT_OF_A_KERNEL: &[&str] = &["accounting", "fresh_clone", "run_command", "servers"];
+/// Suites that test the repository, or servers and languages that are not in the machine.
+const NOT_OF_A_KERNEL: &[&str] = &[
+    "accounting",
+    "fresh_clone",
+    "run_command",
+    "servers",
+    "slab_bindings",
+];
 /// Suites in which no connection is accepted that BPF should see: once is enough.
 const WITHOUT_ACCEPTS: &[&str] = &["cli", "lifecycle", "maps", "privileges"];
 /// What tells, in minutes, whether a kernel is served at all.
