@@ -67,7 +67,7 @@ impl Control {
     /// Claimed, and prepared.
     #[must_use]
     pub const fn is_live(self) -> bool {
-        self.pid() != 0 && self.generation() % 2 == 0
+        self.pid() != 0 && self.generation().is_multiple_of(2)
     }
 
     const fn claimed_by(self, pid: u32) -> Self {

@@ -48,7 +48,7 @@ impl Mapping {
 
     /// The word at an offset. Panics where there is none.
     pub fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at % 8 == 0 && at < self.length && self.length - at >= 8);
+        assert!(at.is_multiple_of(8) && at < self.length && self.length - at >= 8);
         // SAFETY: within the mapping and aligned, as just checked; mappings begin at a page.
         // Everybody who has this memory mapped uses atomics.
         unsafe { self.start.add(at).cast::<AtomicU64>().as_ref() }
@@ -56,7 +56,7 @@ impl Mapping {
 
     /// The same for 32 bits.
     pub fn half(&self, at: usize) -> &AtomicU32 {
-        assert!(at % 4 == 0 && at < self.length && self.length - at >= 4);
+        assert!(at.is_multiple_of(4) && at < self.length && self.length - at >= 4);
         // SAFETY: as in `word`.
         unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
     }
