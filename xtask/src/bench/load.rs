@@ -4,6 +4,7 @@
 //! and ends when that is closed.
 
 mod churn;
+mod count;
 mod getppid;
 mod hold;
 mod keep_alive;
@@ -38,6 +39,8 @@ pub enum Load {
     Churn(churn::Churn),
     /// Connections that a server's answers come over again and again
     KeepAlive(keep_alive::KeepAlive),
+    /// Counting in a slab
+    Count(count::Count),
     /// A system call that nobody observes
     Getppid,
     /// Listeners whose worker stalls once, each at its time
@@ -53,6 +56,7 @@ impl Load {
             Self::Hold(load) => load.run(),
             Self::Churn(load) => load.run(),
             Self::KeepAlive(load) => load.run(),
+            Self::Count(load) => load.run(),
             Self::Getppid => getppid::run(),
             Self::Stalls(load) => load.run(),
         }

@@ -7,6 +7,7 @@ use crate::{debian, workspace};
 /// Debian package, and the program that is started.
 const PROGRAMS: &[(&str, &str)] = &[
     ("bpftrace", "bpftrace"),
+    ("gcc", "cc"),
     ("iproute2", "ss"),
     ("libbpf-tools", "tcpstates"),
     ("nginx-light", "nginx"),

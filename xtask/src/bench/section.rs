@@ -5,6 +5,7 @@ mod daemon_cost;
 mod keep_alive;
 mod listener_reading;
 mod look_over;
+mod slabs;
 mod stalls;
 mod syscall_tax;
 mod throughput;
@@ -28,6 +29,7 @@ pub enum Section {
     TurnCost,
     KeepAlive,
     LookOver,
+    Slabs,
     Stalls,
 }
 
@@ -52,13 +54,15 @@ pub enum Choice {
     H,
     /// Looking over all connections
     I,
+    /// Counting in slabs and reading them
+    J,
     /// What is seen of short stalls
     Stalls,
     All,
 }
 
 impl Section {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BpfCost,
         Self::Throughput,
         Self::SyscallTax,
@@ -68,6 +72,7 @@ impl Section {
         Self::TurnCost,
         Self::KeepAlive,
         Self::LookOver,
+        Self::Slabs,
         Self::Stalls,
     ];
 
@@ -91,6 +96,7 @@ impl Section {
             Self::TurnCost => Choice::G,
             Self::KeepAlive => Choice::H,
             Self::LookOver => Choice::I,
+            Self::Slabs => Choice::J,
             Self::Stalls => Choice::Stalls,
         }
     }
@@ -106,6 +112,7 @@ impl Section {
             Self::TurnCost => "BPF time per turn",
             Self::KeepAlive => "Keep-alive requests per second",
             Self::LookOver => "Looking over all connections",
+            Self::Slabs => "Counting in slabs and reading them",
             Self::Stalls => "Short stalls",
         }
     }
@@ -121,6 +128,7 @@ impl Section {
             Self::TurnCost => turn_cost::run(setting),
             Self::KeepAlive => keep_alive::run(setting),
             Self::LookOver => look_over::run(setting),
+            Self::Slabs => slabs::run(setting),
             Self::Stalls => stalls::run(setting),
         }
     }
