@@ -22,6 +22,7 @@ pub mod row;
 pub mod same_address;
 pub mod servers;
 pub mod skip;
+pub mod slabs;
 pub mod sockets;
 pub mod tls;
 pub mod turns;

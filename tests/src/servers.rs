@@ -155,11 +155,12 @@ impl Recipe {
         let output = File::create(run_dir.path().join("output.log"))?;
         let child = Command::new(self.program)
             .args(&self.arguments)
+            .env("STATS_FILE", run_dir.path().join(middleware::FILE))
+            .env_remove("COUNTERS_FILE")
             .envs(self.environment)
             .env("RUN_DIR", run_dir.path())
             .env_remove("MODEL")
             .env_remove("WATCHER")
-            .env("STATS_FILE", run_dir.path().join(middleware::FILE))
             .current_dir(fixtures())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
