@@ -54,9 +54,9 @@ fn of_each_worker() -> Result<()> {
             }
             // A worker learns later that a client has gone.
             daemon.until(&format!("{expected:?}"), |view| {
-                shown(view).is_ok_and(|it| it == expected)
+                shown(&server, view).is_ok_and(|it| it == expected)
             })?;
-            assert_eq!(shown(&daemon.slabs_anew()?)?, expected);
+            assert_eq!(shown(&server, &daemon.slabs_anew()?)?, expected);
         }
         Ok(())
     })
@@ -70,14 +70,14 @@ fn connected(server: &Server) -> Result<(u32, Client)> {
     Ok((pid.parse()?, client))
 }
 
-fn shown(view: &View) -> Result<BTreeMap<u32, u64>> {
-    view.workers
-        .iter()
-        .map(|worker| {
-            let said = slabs::of_worker(view, worker.pid)?.get("clients");
+fn shown(server: &Server, view: &View) -> Result<BTreeMap<u32, u64>> {
+    let workers = server.workers().into_iter();
+    workers
+        .map(|pid| {
+            let said = slabs::of_worker(view, pid)?.get("clients");
             match said {
-                Some(Number::Count(clients)) => Ok((worker.pid, *clients)),
-                other => anyhow::bail!("clients of {}: {other:?}", worker.pid),
+                Some(Number::Count(clients)) => Ok((pid, *clients)),
+                other => anyhow::bail!("clients of {pid}: {other:?}"),
             }
         })
         .collect()

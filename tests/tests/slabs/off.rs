@@ -6,10 +6,9 @@ use anyhow::Result;
 use raindrops_tests::{
     client::{self, Address},
     daemon::{Place, User},
-    netns,
+    lookup, netns,
     servers::{nginx, unicorn},
     skip::{Need, can_run},
-    slabs,
 };
 
 /// Check that a line in the configuration is enough, and that it is what makes the difference.
@@ -33,12 +32,16 @@ fn none_is_shown() -> Result<()> {
         let config = place.path().join("raindrops.toml");
         fs::write(&config, "inferred_slabs = false\n")?;
         let daemon = place.start(User::Same, &["--config", &config.to_string_lossy()])?;
-        daemon.until("all workers", |view| view.workers.len() == 4)?;
+        let workers = [unicorn.workers(), nginx.workers()].concat();
+        daemon.until("all workers", |view| {
+            let mut workers = workers.iter();
+            workers.all(|pid| lookup::worker(view, *pid).is_ok())
+        })?;
         for _ in 0..10 {
             let view = daemon.slabs_anew()?;
             assert_eq!(view.slabs, []);
-            for worker in &view.workers {
-                assert_eq!(slabs::of_worker(&view, worker.pid).ok(), None);
+            for pid in &workers {
+                assert_eq!(lookup::worker(&view, *pid)?.slab, None);
             }
         }
         Ok(())

@@ -199,7 +199,7 @@ impl Recogniser {
             };
             known.note(&words, it, family);
             let verdict = if self.host.may_be_ticks(it) {
-                let writers = Writers::of(it, &self.host, copied);
+                let writers = Writers::of(it, family, &self.host, copied);
                 let before = known.words.as_ref().zip(self.last);
                 known.ticks.look(&words, before, &writers, copied)
             } else {

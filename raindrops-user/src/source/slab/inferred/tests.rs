@@ -287,6 +287,19 @@ fn one_look_tells_ticks_of_several_workers() {
 }
 
 #[test]
+fn ticks_wait_for_those_who_are_not_read() {
+    let mut scene = Scene::of(Kind::Unicorn, 2);
+    scene.unread = vec![Pid(101), Pid(102)];
+    let mut recogniser = Recogniser::new(HOST);
+    let partly = scene.clone().map(1, &[100], ZERO, page(&[NOW, NOW]));
+    assert_eq!(partly.look(&mut recogniser, NOW), vec![]);
+    scene.unread.clear();
+    let scene = scene.share(1, page(&[NOW, NOW]));
+    let told = scene.look(&mut recogniser, NOW + 1);
+    assert_eq!(told, ages(&[(101, Some(1)), (102, Some(1))]));
+}
+
+#[test]
 fn changes_tell_ticks() {
     let mut scene = Scene::of(Kind::Rainbows, 1).share(1, page(&[NOW - 3]));
     let mut recogniser = Recogniser::new(HOST);

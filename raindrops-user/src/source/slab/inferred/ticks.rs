@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use raindrops_slab::Kind as FieldKind;
 
-use super::{Copied, Found, Host, Words, level};
+use super::{Copied, Family, Found, Host, Mapped, Words, level};
 use crate::{
     ids::{Monotonic, Pid, StartTicks},
     snapshot::slabs::{Slab, SlabField, SlabKind},
@@ -58,16 +58,21 @@ pub(super) struct Writers {
     since: u64,
     /// The same of each worker, by its number.
     workers: Vec<(usize, u64)>,
+    /// All workers of the server are among them.
+    is_whole: bool,
 }
 
 impl Writers {
-    pub fn of(found: &Found<'_>, host: &Host, copied: Copied) -> Self {
+    pub fn of(found: &Found<'_>, family: Option<&Family<'_>>, host: &Host, copied: Copied) -> Self {
         let second = |started: StartTicks| {
             let started = started.0 / host.ticks_per_second.max(1);
             started.saturating_sub(copied.suspended.as_secs() + 1)
         };
         let all = found.holders.values();
+        let is_there =
+            |(pid, it): (&Pid, &Mapped<'_>)| !it.is_worker() || found.holders.contains_key(pid);
         Self {
+            is_whole: family.is_some_and(|family| family.iter().all(is_there)),
             since: all.map(|it| second(it.process.started)).min().unwrap_or(0),
             workers: indexed(found)
                 .filter_map(|(_, index, started)| {
@@ -96,19 +101,15 @@ impl Ticks {
         copied: Copied,
     ) -> Verdict {
         let now = copied.ended.0.as_secs();
-        if !may_be(words, writers, now) {
+        let changed =
+            before.and_then(|(before, began)| changed(words, before, began.0.as_secs(), now));
+        if !may_be(words, writers, now) || changed == Some(false) {
             self.needed = NEEDED_AFTER_DOUBT;
             self.is_doubtful = true;
-        } else if let Some((before, began)) = before {
-            match changed(words, before, began.0.as_secs(), now) {
-                Some(true) => self.needed = self.needed.saturating_sub(1),
-                Some(false) => {
-                    self.needed = NEEDED_AFTER_DOUBT;
-                    self.is_doubtful = true;
-                }
-                None => {}
-            }
-        } else if are_recent(words, writers, now) {
+        } else if changed == Some(true) {
+            self.needed = self.needed.saturating_sub(1);
+        }
+        if !self.is_doubtful && are_recent(words, writers, now) {
             self.needed = 0;
         }
         // Whose tick is whose is not known where there are several memories of them.
@@ -153,7 +154,7 @@ fn are_recent(words: &Words, writers: &Writers, now: u64) -> bool {
         let word = words.get(*index);
         word >= LEAST_AT_ONCE && word + RECENT >= now
     };
-    writers.workers.len() >= 2 && writers.workers.iter().all(is_recent)
+    writers.is_whole && writers.workers.len() >= 2 && writers.workers.iter().all(is_recent)
 }
 
 pub(super) fn slab(found: &Found<'_>, words: &Words, copied: Copied) -> Slab {
