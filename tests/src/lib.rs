@@ -23,6 +23,7 @@ pub mod same_address;
 pub mod servers;
 pub mod skip;
 pub mod slab;
+pub mod slabs;
 pub mod sockets;
 pub mod tls;
 pub mod turns;

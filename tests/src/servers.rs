@@ -193,11 +193,12 @@ impl Recipe {
         let mut command = Command::new(self.program);
         command
             .args(&self.arguments)
+            .env("STATS_FILE", run_dir.path().join(middleware::FILE))
+            .env_remove("COUNTERS_FILE")
             .envs(self.environment)
             .env("RUN_DIR", run_dir.path())
             .env_remove("MODEL")
             .env_remove("WATCHER")
-            .env("STATS_FILE", run_dir.path().join(middleware::FILE))
             .env("RAINDROPS_SLAB_FILE", run_dir.path().join(SLAB))
             .envs(slab::library().map(|path| (slab::LIBRARY, path)))
             .current_dir(fixtures())

@@ -84,10 +84,13 @@ fn start_from(template: &str, run_dir: TempDir, tcp: Vec<SocketAddr>) -> Result<
 }
 
 /// What its workers have counted together, by stub_status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Status {
     pub accepts: u64,
+    pub handled: u64,
     pub requests: u64,
+    pub active: u64,
+    pub reading: u64,
     pub writing: u64,
     pub waiting: u64,
 }
@@ -98,19 +101,42 @@ impl Status {
         let mut client = Client::connect(&Address::Unix(server.unix[0].clone()))?;
         client.ask_and_close("/s")?;
         let answer = String::from_utf8(client.answered()?)?;
+        client.closed()?;
         let numbers: Vec<u64> = answer
             .split_whitespace()
             .filter_map(|word| word.parse().ok())
             .collect();
-        // Active connections; accepts, handled, requests; reading, writing, waiting.
-        let [_, accepts, _, requests, _, writing, waiting] = numbers[..] else {
+        let [
+            active,
+            accepts,
+            handled,
+            requests,
+            reading,
+            writing,
+            waiting,
+        ] = numbers[..]
+        else {
             anyhow::bail!("unexpected status: {answer}");
         };
         Ok(Self {
             accepts: accepts - 1,
+            handled: handled - 1,
             requests: requests - 1,
+            active: active - 1,
+            reading,
             writing: writing - 1,
             waiting,
         })
+    }
+
+    /// As it is after having been asked once more.
+    #[must_use]
+    pub const fn asked(self) -> Self {
+        Self {
+            accepts: self.accepts + 1,
+            handled: self.handled + 1,
+            requests: self.requests + 1,
+            ..self
+        }
     }
 }

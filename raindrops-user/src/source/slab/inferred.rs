@@ -22,7 +22,7 @@ use std::{
 pub use self::host::{Host, stride};
 use self::{
     found::{Found, found, gauge, is_anonymous, is_in_memory, is_memfd, level},
-    ticks::{Ticks, Verdict},
+    ticks::{Ticks, Verdict, Writers},
     words::Words,
 };
 use super::maps::{Mapping, Maps};
@@ -199,9 +199,9 @@ impl Recogniser {
             };
             known.note(&words, it, family);
             let verdict = if self.host.may_be_ticks(it) {
-                let workers = ticks::workers(it, &self.host, copied);
+                let writers = Writers::of(it, family, &self.host, copied);
                 let before = known.words.as_ref().zip(self.last);
-                known.ticks.look(&words, before, &workers, copied)
+                known.ticks.look(&words, before, &writers, copied)
             } else {
                 Verdict::No
             };

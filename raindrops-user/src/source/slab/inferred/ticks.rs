@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use raindrops_slab::Kind as FieldKind;
 
-use super::{Copied, Found, Host, Words, level};
+use super::{Copied, Family, Found, Host, Mapped, Words, level};
 use crate::{
     ids::{Monotonic, Pid, StartTicks},
     snapshot::slabs::{Slab, SlabField, SlabKind},
@@ -51,26 +51,36 @@ impl Default for Ticks {
     }
 }
 
-/// A worker that has the memory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Worker {
-    pub index: usize,
-    /// Second in which it was started, or one before.
-    pub started: u64,
+/// Who writes, or has written, to the memory.
+#[derive(Clone, Debug)]
+pub(super) struct Writers {
+    /// Second in which the first of all processes that have it was started, or one before.
+    since: u64,
+    /// The same of each worker, by its number.
+    workers: Vec<(usize, u64)>,
+    /// All workers of the server are among them.
+    is_whole: bool,
 }
 
-pub(super) fn workers(found: &Found<'_>, host: &Host, copied: Copied) -> Vec<Worker> {
-    let worker = |index: u32, started: StartTicks| {
-        let started = started.0 / host.ticks_per_second.max(1);
-        let slept = copied.suspended.as_secs() + 1;
-        Some(Worker {
-            index: usize::try_from(index).ok()?,
-            started: started.saturating_sub(slept),
-        })
-    };
-    indexed(found)
-        .filter_map(|(_, index, started)| worker(index, started))
-        .collect()
+impl Writers {
+    pub fn of(found: &Found<'_>, family: Option<&Family<'_>>, host: &Host, copied: Copied) -> Self {
+        let second = |started: StartTicks| {
+            let started = started.0 / host.ticks_per_second.max(1);
+            started.saturating_sub(copied.suspended.as_secs() + 1)
+        };
+        let all = found.holders.values();
+        let is_there =
+            |(pid, it): (&Pid, &Mapped<'_>)| !it.is_worker() || found.holders.contains_key(pid);
+        Self {
+            is_whole: family.is_some_and(|family| family.iter().all(is_there)),
+            since: all.map(|it| second(it.process.started)).min().unwrap_or(0),
+            workers: indexed(found)
+                .filter_map(|(_, index, started)| {
+                    Some((usize::try_from(index).ok()?, second(started)))
+                })
+                .collect(),
+        }
+    }
 }
 
 fn indexed(found: &Found<'_>) -> impl Iterator<Item = (Pid, u32, StartTicks)> {
@@ -87,28 +97,26 @@ impl Ticks {
         &mut self,
         words: &Words,
         before: Option<(&Words, Monotonic)>,
-        workers: &[Worker],
+        writers: &Writers,
         copied: Copied,
     ) -> Verdict {
         let now = copied.ended.0.as_secs();
-        let is_said = words.used() > 0 && !workers.is_empty();
-        if is_said && !may_be(words, workers, now) {
+        let changed =
+            before.and_then(|(before, began)| changed(words, before, began.0.as_secs(), now));
+        if !may_be(words, writers, now) || changed == Some(false) {
             self.needed = NEEDED_AFTER_DOUBT;
             self.is_doubtful = true;
-        } else if let Some((before, began)) = before {
-            match changed(words, before, began.0.as_secs(), now) {
-                Some(true) => self.needed = self.needed.saturating_sub(1),
-                Some(false) => {
-                    self.needed = NEEDED_AFTER_DOUBT;
-                    self.is_doubtful = true;
-                }
-                None => {}
-            }
-        } else if are_recent(words, workers, now) {
+        } else if changed == Some(true) {
+            self.needed = self.needed.saturating_sub(1);
+        }
+        if !self.is_doubtful && are_recent(words, writers, now) {
             self.needed = 0;
         }
         // Whose tick is whose is not known where there are several memories of them.
-        let has_all = workers.iter().all(|worker| worker.index < words.count());
+        let has_all = writers
+            .workers
+            .iter()
+            .all(|(index, _)| *index < words.count());
         self.was |= self.needed == 0;
         match self.needed {
             0 if has_all => Verdict::Yes,
@@ -118,14 +126,15 @@ impl Ticks {
     }
 }
 
-/// Whether all is a time that its worker lived in, or zero: the master clears a worker's counter
+/// Whether all is zero, or a time that its worker lived in: the master clears a worker's counter
 /// before it forks.
-fn may_be(words: &Words, workers: &[Worker], now: u64) -> bool {
-    let is_of_worker = |worker: &Worker| {
-        let word = words.get(worker.index);
-        word == 0 || word >= worker.started
-    };
-    words.iter().all(|word| word <= now) && workers.iter().all(is_of_worker)
+fn may_be(words: &Words, writers: &Writers, now: u64) -> bool {
+    let is_in = |word: u64, since: u64| word == 0 || (since..=now).contains(&word);
+    words.iter().all(|word| is_in(word, writers.since))
+        && writers
+            .workers
+            .iter()
+            .all(|(index, started)| is_in(words.get(*index), *started))
 }
 
 /// Whether all that was written since then is a second between then and now; `None` when nothing
@@ -140,12 +149,12 @@ fn changed(words: &Words, before: &Words, then: u64, now: u64) -> Option<bool> {
     Some(written.all(|is_right| is_right))
 }
 
-fn are_recent(words: &Words, workers: &[Worker], now: u64) -> bool {
-    let is_recent = |worker: &Worker| {
-        let word = words.get(worker.index);
+fn are_recent(words: &Words, writers: &Writers, now: u64) -> bool {
+    let is_recent = |(index, _): &(usize, u64)| {
+        let word = words.get(*index);
         word >= LEAST_AT_ONCE && word + RECENT >= now
     };
-    workers.len() >= 2 && workers.iter().all(is_recent)
+    writers.is_whole && writers.workers.len() >= 2 && writers.workers.iter().all(is_recent)
 }
 
 pub(super) fn slab(found: &Found<'_>, words: &Words, copied: Copied) -> Slab {
