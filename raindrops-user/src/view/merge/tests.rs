@@ -1,4 +1,5 @@
 mod puma;
+mod slabs;
 mod turns;
 mod workers;
 
