@@ -54,6 +54,7 @@ pub fn valgrind() -> Result<()> {
                 "--error-exitcode=1",
                 "--leak-check=full",
                 "--errors-for-leak-kinds=definite",
+                "--show-leak-kinds=definite",
             ])
             .arg(test)
             .args(["--test-threads", "1"]),
