@@ -63,11 +63,14 @@ impl Reading {
     #[must_use]
     pub fn totals(&self, layout: &Layout, is_live: impl Fn(Owner) -> bool) -> Totals {
         let mut totals = Totals::zero(layout);
-        for slot in self.slots(layout) {
-            let is_owned = slot.owner().is_some_and(&is_live);
-            for (placed, total) in layout.fields().iter().zip(&mut totals.values) {
-                slot.add_to(placed, is_owned, &mut total.1);
-            }
+        let live: Vec<bool> = self
+            .slots(layout)
+            .map(|slot| slot.owner().is_some_and(&is_live))
+            .collect();
+        // Field by field: what to do is decided once for all slots.
+        for (placed, (_, total)) in layout.fields().iter().zip(&mut totals.values) {
+            let slots = self.values.chunks_exact(layout.stride());
+            total.add_slots(placed, slots.zip(live.iter().copied()));
         }
         totals
     }
@@ -105,59 +108,26 @@ impl SlotReading<'_> {
 
     /// What its owner has counted; means nothing where there is none.
     #[must_use]
+    #[inline]
     pub fn own(&self, placed: &Placed) -> Value {
-        let mut value = Value::zero(placed);
-        match &mut value {
-            Value::Counter(count) => {
-                *count = self
-                    .word(placed.offset, 0)
-                    .wrapping_sub(self.base(placed, 0));
-            }
-            Value::Gauge(level) => *level = self.word(placed.offset, 0) as i64,
-            Value::Max(max) => *max = self.word(placed.offset, 0),
-            Value::Histogram { sum, buckets } => {
-                let own = |word| {
-                    self.word(placed.offset, word)
-                        .wrapping_sub(self.base(placed, word))
-                };
-                *sum = own(0);
-                for (bucket, count) in (1..).zip(buckets) {
-                    *count = own(bucket);
-                }
-            }
-        }
-        value
-    }
-
-    /// Adds what this slot has for a total: all that was ever counted in it, and the gauges of an
-    /// owner that lives.
-    fn add_to(&self, placed: &Placed, is_owned: bool, total: &mut Value) {
-        match total {
-            Value::Counter(count) => *count = count.wrapping_add(self.word(placed.offset, 0)),
-            Value::Gauge(level) => {
-                if is_owned {
-                    *level = level.wrapping_add(self.word(placed.offset, 0) as i64);
-                }
-            }
-            Value::Max(max) => {
-                let ever = self.word(placed.offset, 0).max(self.base(placed, 0));
-                *max = ever.max(*max);
-            }
-            Value::Histogram { sum, buckets } => {
-                *sum = sum.wrapping_add(self.word(placed.offset, 0));
-                for (bucket, count) in (1..).zip(buckets) {
-                    *count = count.wrapping_add(self.word(placed.offset, bucket));
-                }
-            }
+        let since_base = |word| {
+            let value = self.word(placed.offset, word);
+            value.wrapping_sub(placed.base.map_or(0, |base| self.word(base, word)))
+        };
+        match placed.field.kind {
+            Kind::Counter => Value::Counter(since_base(0)),
+            Kind::Gauge => Value::Gauge(self.word(placed.offset, 0).cast_signed()),
+            Kind::Max => Value::Max(self.word(placed.offset, 0)),
+            Kind::Histogram => Value::Histogram {
+                sum: since_base(0),
+                buckets: (1..placed.field.words as usize).map(since_base).collect(),
+            },
         }
     }
 
+    #[inline]
     fn word(&self, offset: u32, word: usize) -> u64 {
         u64_at(self.values, offset as usize + word * 8)
-    }
-
-    fn base(&self, placed: &Placed, word: usize) -> u64 {
-        placed.base.map_or(0, |base| self.word(base, word))
     }
 }
 
@@ -180,6 +150,39 @@ impl Value {
                 sum: 0,
                 buckets: vec![0; placed.field.words as usize - 1],
             },
+        }
+    }
+
+    /// Adds what slots have for a total: all that was ever counted in them, and the gauges of owners
+    /// that live.
+    fn add_slots<'a>(&mut self, placed: &Placed, slots: impl Iterator<Item = (&'a [u8], bool)>) {
+        let offset = placed.offset as usize;
+        match self {
+            Self::Counter(total) => {
+                for (slot, _) in slots {
+                    *total = total.wrapping_add(u64_at(slot, offset));
+                }
+            }
+            Self::Gauge(total) => {
+                for (slot, _) in slots.filter(|(_, is_live)| *is_live) {
+                    *total = total.wrapping_add(u64_at(slot, offset).cast_signed());
+                }
+            }
+            Self::Max(total) => {
+                let base = placed.base.unwrap_or(placed.offset) as usize;
+                for (slot, _) in slots {
+                    *total = u64_at(slot, offset).max(u64_at(slot, base)).max(*total);
+                }
+            }
+            Self::Histogram { sum, buckets } => {
+                for (slot, _) in slots {
+                    *sum = sum.wrapping_add(u64_at(slot, offset));
+                    for (count, word) in buckets.iter_mut().zip(slot[offset + 8..].chunks_exact(8))
+                    {
+                        *count = count.wrapping_add(u64_at(word, 0));
+                    }
+                }
+            }
         }
     }
 }

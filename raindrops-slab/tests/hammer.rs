@@ -69,7 +69,7 @@ fn totals_are_exact_to_the_last_increment_that_returned() -> Result<(), Box<dyn 
         is_over.store(true, Ordering::Release);
         for reader in readers {
             let readings = reader.join().expect("readers do not panic");
-            assert!(readings > 100, "only {readings} readings");
+            assert!(readings > 10, "only {readings} readings");
         }
         hammered
     })?;
