@@ -10,6 +10,7 @@ use raindrops_tests::{
     slabs, wait,
 };
 use raindrops_user::view::{View, slabs::Number};
+use rustix::process::Signal;
 
 use super::is_of;
 
@@ -56,7 +57,8 @@ fn a_stopped_worker_gives_none() -> Result<()> {
             );
             Ok((old >= GROWN).then_some(()))
         })?;
-        Ok(())
+        // It would not let its server end.
+        processes::signal(stopped, Signal::KILL)
     })
 }
 
