@@ -8,6 +8,8 @@
 #   })                                   # before the server forks
 #   slot = slab.slot                     # this process's, in each process another
 #   slot.incr(:requests)
+#   requests = slot[:requests]           # the same without looking it up each time
+#   requests.incr
 #   slot.record(:answer, 1200)
 #   slab.totals                          # => {requests: 1, calling: 0, longest: 0, answer: ...}
 #
@@ -16,13 +18,13 @@
 #
 # Threads: all threads of a process count in one slot, each time with one atomic instruction.
 # Forks: a child claims a slot of its own when it first counts. Nothing is asked for this at each
-# count: Process._fork, which fork calls, empties the child's table of addresses.
+# count: Process._fork, which fork calls, makes the child's fields forget where they count.
 #
-# What a count costs: `slot.incr(:name)` is a call of a method, a look-up in a Hash, and a call of a
-# method written in C, which is all that Raindrops#incr is. Where that took 31 ns alone, and three times
-# as long with two processes on one counter, this took 75 ns, however many processes count: no two of
-# them share a word. The method written in C is not called through Fiddle, which takes microseconds:
-# Ruby is told its address, once.
+# What a count costs: `slot[:requests].incr`, with the field kept, is one method written in C, as
+# Raindrops#incr is, and took 30 ns where that took 31. It stays so however many processes count, because
+# no two of them write to one word; Raindrops#incr takes three times as long with two.
+# `slot.incr(:requests)` took 77 ns: a method and a look-up more. The methods written in C are not
+# called through Fiddle, which takes microseconds: Ruby is told their addresses, once.
 
 require "fiddle"
 
@@ -88,23 +90,6 @@ class RaindropsSlab
     end
   end
   private_constant :Library
-
-  # Methods whose bodies are functions of the library. They return false where they cannot count.
-  module Native
-    if RUBY_ENGINE != "ruby" || Fiddle::SIZEOF_VOIDP != 8
-      raise LoadError, "raindrops_slab needs CRuby on a 64-bit machine"
-    end
-    define = Fiddle::Function.new(
-      Fiddle.dlopen(nil)["rb_define_module_function"],
-      [Fiddle::TYPE_VOIDP, Fiddle::TYPE_VOIDP, Fiddle::TYPE_VOIDP, Fiddle::TYPE_INT],
-      Fiddle::TYPE_VOID, need_gvl: true
-    )
-    { add: 2, subtract: 2, set: 2, raise: 2, record: 3 }.each do |name, arity|
-      body = Library.const_get(:HANDLE)["raindrops_ruby_#{name}"]
-      define.call(Fiddle.dlwrap(self), "#{name}\0", body, arity)
-    end
-  end
-  private_constant :Native
 
   KINDS = { counter: 1, gauge: 2, max: 3, histogram: 4 }.freeze
   # As of C: name, kind, unit and highest.
@@ -239,62 +224,53 @@ class RaindropsSlab
   # Where one process counts.
   class Slot
     def initialize(slab, pointer)
-      @slab = slab
       @slab_pointer = pointer
       @lock = Mutex.new
       @released = false
-      forget
+      @fields = slab.fields.to_h { |field| [field.name, Slot.const_get(field.kind.capitalize).new(self, field)] }
+      @counts = false
       SLOTS[self] = true
+    end
+
+    # A field, which counts without being looked up each time: `slot[:requests].incr`.
+    def [](name)
+      @fields[name] or raise ArgumentError, "there is no field #{name.inspect}"
     end
 
     # Adds to a counter or gauge.
     def incr(name, by = 1)
-      Native.add(@words[name], by) or again(:add, name, by)
+      (@fields[name] || self[name]).incr(by)
     end
     alias add incr
 
     # Takes from a gauge.
     def decr(name, by = 1)
-      Native.subtract(@words[name], by) or again(:subtract, name, by)
+      (@fields[name] || self[name]).decr(by)
     end
 
     # Sets a gauge.
     def set(name, level)
-      Native.set(@words[name], level) or again(:set, name, level)
+      (@fields[name] || self[name]).set(level)
     end
 
     # Raises a max to `value`, unless it is there or above.
     def raise_max(name, value)
-      Native.raise(@words[name], value) or again(:raise, name, value)
+      (@fields[name] || self[name]).raise_max(value)
     end
 
     # Records a value, which is not negative, in a histogram.
     def record(name, value)
-      Native.record(@words[name], @buckets[name], value) or again(:record, name, value)
+      (@fields[name] || self[name]).record(value)
     end
 
-    # Adds one to a gauge until `give_back`, or while the block runs. What it returns is for
-    # `give_back`, which does nothing in a child that has been forked in between: what is held is its
-    # parent's.
-    def hold(name)
-      incr(name)
-      held = @words[name]
-      return held unless block_given?
-
-      begin
-        yield
-      ensure
-        give_back(name, held)
-      end
-    end
-
-    def give_back(name, held)
-      @words[name] == held and decr(name)
+    # Adds one to a gauge while the block runs.
+    def hold(name, &block)
+      self[name].hold(&block)
     end
 
     # Claims it in this process, where it has not been.
     def claim
-      @lock.synchronize { claimed? or fill(Library.slab_claim(@slab_pointer, SHARED)) }
+      @lock.synchronize { @pointer or point(Library.slab_claim(@slab_pointer, SHARED)) }
       self
     end
 
@@ -305,6 +281,11 @@ class RaindropsSlab
     # Its number in the slab, when it is claimed.
     def index
       @pointer && Library.check(Library.slot_index(@pointer))
+    end
+
+    # Which process's it is: a number that is another one in each child.
+    def process
+      FORKS[0]
     end
 
     # Gives it back: its counts stay, its gauges end. Also done when Ruby ends. Counting raises
@@ -326,58 +307,152 @@ class RaindropsSlab
     # In a child, where it is the parent's.
     def forget
       @pointer = nil
-      @words = {}
-      @buckets = {}
+      @counts = false
+      @fields.each_value { |field| field.point(0, 0) }
+    end
+
+    # Makes fields count that do not. False where they do.
+    def wake
+      @released and raise Error, "the slot has been released"
+      @counts and return false
+
+      begin
+        claim
+      rescue Error => error
+        warn "raindrops_slab: process #{$$} does not count: #{error.message}"
+        @lock.synchronize { lose }
+      end
+      true
     end
 
     private
 
-    # Why it did not count: not claimed in this process yet, or wrong arguments.
-    def again(method, name, value)
-      @released and raise Error, "the slot has been released"
-      @words.empty? and claim_or_lose
-      details = method == :record ? [@buckets[name], value] : [value]
-      Native.public_send(method, @words[name], *details) and return value
-      field = @slab.fields.find { |it| it.name == name }
-      field or raise ArgumentError, "there is no field #{name.inspect}"
-      raise ArgumentError, "cannot #{method} #{value.inspect}: #{name} is a #{field.kind}"
-    end
-
-    def claim_or_lose
-      claim
-    rescue Error => error
-      warn "raindrops_slab: process #{$$} does not count: #{error.message}"
-      @lock.synchronize { lose }
-    end
-
-    def fill(pointer)
+    def point(pointer)
       @pointer = Library.own(pointer, "raindrops_slot_release")
-      words, buckets = {}, {}
-      @slab.fields.each do |field|
-        name = Library.string(field.name)
-        if field.kind == :histogram
-          histogram = "\0" * 16
-          Library.check(Library.slot_histogram(@pointer, name, histogram))
-          address, buckets[field.name] = histogram.unpack("QL")
-        else
-          address = Library.slot_word(@pointer, name, KINDS.fetch(field.kind)).to_i
-        end
-        words[field.name] = address | KINDS.fetch(field.kind)
-      end
-      @buckets, @words = buckets, words
+      @fields.each_value { |field| field.point(*field.find(@pointer)) }
+      @counts = true
     end
 
     # Counts into memory that nobody reads.
     def lose
-      @lost = Fiddle::Pointer.malloc(8 * @slab.fields.map(&:words).max, Fiddle::RUBY_FREE)
-      address = @lost.to_i
-      @buckets = @slab.fields.to_h { |field| [field.name, field.words - 1] }
-      @words = @slab.fields.to_h { |field| [field.name, address | KINDS.fetch(field.kind)] }
+      words = @fields.each_value.map(&:words).max
+      @lost = Fiddle::Pointer.malloc(8 * words, Fiddle::RUBY_FREE)
+      @lost[0, 8 * words] = "\0" * (8 * words)
+      @fields.each_value { |field| field.point(@lost.to_i, field.words - 1) }
+      @counts = true
+    end
+
+    # A field of a slot. Its methods that count are functions of the library; see `METHODS`.
+    class Field
+      attr_reader :name, :words
+
+      def initialize(slot, field)
+        @slot = slot
+        @name = field.name
+        @words = field.words
+      end
+
+      %i[incr decr set raise_max record hold].each do |method|
+        define_method(method) { |*| raise ArgumentError, "cannot #{method} #{@name}: it is a #{kind}" }
+      end
+
+      def kind
+        self.class.name[/\w+\z/].downcase
+      end
+
+      def inspect
+        "#<#{self.class} #{@name}>"
+      end
+
+      # Where it counts in a claimed slot: an address, and how many buckets there are.
+      def find(pointer)
+        [Library.slot_word(pointer, "#{@name}\0", KINDS.fetch(kind.to_sym)).to_i, 0]
+      end
+
+      undef_method :dup, :clone
+
+      private
+
+      # Why it did not count: not claimed in this process yet, or a wrong value.
+      def again(number, value)
+        method = DOING.fetch(number)
+        @slot.wake and return __send__(method, value)
+        raise ArgumentError, "cannot #{method} #{@name} with #{value.inspect}: it is a #{kind}"
+      end
+    end
+
+    class Counter < Field
+    end
+
+    class Gauge < Field
+    end
+
+    class Max < Field
+    end
+
+    class Histogram < Field
+      def find(pointer)
+        histogram = "\0" * 16
+        Library.check(Library.slot_histogram(pointer, "#{@name}\0", histogram))
+        histogram.unpack("QL")
+      end
+    end
+
+    # What the library calls what a field was to do.
+    DOING = %i[incr decr set raise_max record].freeze
+    METHODS = {
+      Counter => { incr: "counter_incr" },
+      Gauge => { incr: "gauge_incr", decr: "gauge_decr", set: "gauge_set" },
+      Max => { raise_max: "max_raise" },
+      Histogram => { record: "histogram_record" },
+    }.freeze
+    private_constant :DOING, :METHODS
+
+    if RUBY_ENGINE != "ruby" || Fiddle::SIZEOF_VOIDP != 8
+      raise LoadError, "raindrops_slab needs CRuby on a 64-bit machine"
+    end
+    pointer, int = Fiddle::TYPE_VOIDP, Fiddle::TYPE_INT
+    ruby = Fiddle.dlopen(nil)
+    call = lambda do |function, *arguments|
+      types = arguments.map { |it| it.is_a?(Integer) && it.abs < 10 ? int : pointer }
+      Fiddle::Function.new(function, types, pointer, need_gvl: true).call(*arguments)
+    end
+    own = ->(name) { Library::HANDLE["raindrops_ruby_#{name}"] }
+    needed = %w[rb_check_typeddata rb_funcallv rb_data_typed_object_wrap].map { |name| ruby[name] }
+    call[own["begin"], *needed, call[ruby["rb_intern"], "again\0"].to_i]
+    call[ruby["rb_define_method"], Fiddle.dlwrap(Field), "point\0", own["point"], 2]
+    METHODS.each do |type, methods|
+      call[ruby["rb_define_alloc_func"], Fiddle.dlwrap(type), own["allocate"]]
+      methods.each do |name, function|
+        call[ruby["rb_define_method"], Fiddle.dlwrap(type), "#{name}\0", own[function], -1]
+      end
+    end
+
+    class Gauge
+      # Adds one while the block runs, or until it is given back. Where it does so in a child that has
+      # been forked in between, nothing is taken: what is held is the parent's.
+      def hold
+        incr
+        process = @slot.process
+        return process unless block_given?
+
+        begin
+          yield
+        ensure
+          give_back(process)
+        end
+      end
+
+      def give_back(process)
+        process == @slot.process and decr
+      end
     end
   end
 
   SLOTS = ObjectSpace::WeakMap.new
-  private_constant :SLOTS
+  # How many forks lie between this process and the one that has loaded this.
+  FORKS = [0]
+  private_constant :SLOTS, :FORKS
 
   # In the children that `fork` makes, no slot is theirs.
   module Forks
@@ -397,6 +472,7 @@ class RaindropsSlab
   private_constant :Forks
 
   def self.forked
+    FORKS[0] += 1
     SLOTS.each_key(&:forget)
   end
 

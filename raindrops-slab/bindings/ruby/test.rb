@@ -39,7 +39,7 @@ class RaindropsSlabTest < Minitest::Test
   def test_all_kinds_are_counted
     slab = slab()
     slot = slab.claim
-    slot.incr(:requests)
+    slot[:requests].incr
     slot.incr(:bytes, 1 << 40)
     slot.incr(:calling, 3)
     slot.decr(:calling)
@@ -87,12 +87,14 @@ class RaindropsSlabTest < Minitest::Test
     slab = slab()
     reader, writer = IO.pipe
     pid = fork do
+      reader.close
       slab.slot.incr(:requests, 10)
       slab.slot.incr(:calling)
       writer.write("x")
       sleep
     end
-    reader.read(1)
+    writer.close
+    assert_equal "x", reader.read(1)
     assert_equal [10, 1], slab.totals.values_at(:requests, :calling)
     Process.kill(:KILL, pid)
     Process.wait(pid)
@@ -101,13 +103,14 @@ class RaindropsSlabTest < Minitest::Test
 
   def test_what_a_parent_holds_its_child_does_not_give_back
     slab = slab()
-    held = slab.slot.hold(:calling)
+    calling = slab.slot[:calling]
+    held = calling.hold
     assert_equal(1, child do
-      slab.slot.give_back(:calling, held)
+      calling.give_back(held)
       slab.totals[:calling]
     end)
     assert_equal 3, slab.slot.hold(:calling) { slab.totals[:calling] + 1 }
-    slab.slot.give_back(:calling, held)
+    calling.give_back(held)
     assert_equal 0, slab.totals[:calling]
   end
 
@@ -141,15 +144,15 @@ class RaindropsSlabTest < Minitest::Test
     slot = slab.slot
     {
       "there is no field :nothing" => -> { slot.incr(:nothing) },
-      "cannot add -1: requests is a counter" => -> { slot.incr(:requests, -1) },
-      "cannot add 1: answer is a histogram" => -> { slot.incr(:answer) },
-      "cannot add 1.5: calling is a gauge" => -> { slot.incr(:calling, 1.5) },
-      "cannot subtract 1: requests is a counter" => -> { slot.decr(:requests) },
-      "cannot set nil: calling is a gauge" => -> { slot.set(:calling, nil) },
-      "cannot raise -1: longest is a max" => -> { slot.raise_max(:longest, -1) },
-      "cannot record 1: requests is a counter" => -> { slot.record(:requests, 1) },
-      "cannot record -1: answer is a histogram" => -> { slot.record(:answer, -1) },
-      "cannot record #{1 << 70}: answer is a histogram" => -> { slot.record(:answer, 1 << 70) },
+      "cannot incr requests with -1: it is a counter" => -> { slot.incr(:requests, -1) },
+      "cannot incr answer: it is a histogram" => -> { slot.incr(:answer) },
+      "cannot incr calling with 1.5: it is a gauge" => -> { slot.incr(:calling, 1.5) },
+      "cannot decr requests: it is a counter" => -> { slot.decr(:requests) },
+      "cannot set calling with nil: it is a gauge" => -> { slot.set(:calling, nil) },
+      "cannot raise_max longest with -1: it is a max" => -> { slot.raise_max(:longest, -1) },
+      "cannot record requests: it is a counter" => -> { slot.record(:requests, 1) },
+      "cannot record answer with -1: it is a histogram" => -> { slot.record(:answer, -1) },
+      "cannot record answer with #{1 << 70}: it is a histogram" => -> { slot.record(:answer, 1 << 70) },
       "no kind of field: :counts" => -> { RaindropsSlab.create(name: "a", slots: 1, fields: { a: :counts }) },
       "slots: -1" => -> { RaindropsSlab.create(name: "a", slots: -1, fields: { a: :counter }) },
       "string contains null byte" => -> { RaindropsSlab.open("a\0b") },

@@ -40,10 +40,10 @@ class RaindropsSlab::Middleware
 
   # What an application has answered, until it is closed.
   class Proxy
-    def initialize(body, slot)
+    def initialize(body, writing)
       @body = body
-      @slot = slot
-      @held = slot.hold(:writing)
+      @writing = writing
+      @held = writing.hold
     end
 
     def each(&block)
@@ -52,7 +52,7 @@ class RaindropsSlab::Middleware
 
     def close
       held, @held = @held, nil
-      held and @slot.give_back(:writing, held)
+      held and @writing.give_back(held)
       @body.close if @body.respond_to?(:close)
     end
 
@@ -74,7 +74,7 @@ class RaindropsSlab::Middleware
   def initialize(app, opts = {})
     @app = app
     @stats = opts[:stats] || Stats.new
-    @slot = @stats.slot
+    @calling, @writing, @requests = FIELDS.keys.map { |name| @stats.slot[name] }
     @path = opts[:path] || "/_raindrops"
     listeners = opts[:listeners]
     if listeners.nil? && defined?(Unicorn) && Unicorn.respond_to?(:listener_names)
@@ -92,13 +92,13 @@ class RaindropsSlab::Middleware
   def call(env)
     env["PATH_INFO"] == @path and return stats_response
 
-    held = @slot.hold(:calling)
+    held = @calling.hold
     begin
-      @slot.incr(:requests)
+      @requests.incr
       status, headers, body = @app.call(env)
-      [status, headers, Proxy.new(body, @slot)]
+      [status, headers, Proxy.new(body, @writing)]
     ensure
-      @slot.give_back(:calling, held)
+      @calling.give_back(held)
     end
   end
 
