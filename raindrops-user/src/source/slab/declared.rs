@@ -18,9 +18,11 @@ pub use self::{
     owners::{Candidate, Claims, claims},
 };
 
-/// The longest that is read, and the most of them.
+/// The longest that is read, the most of them, and how long they may be together: what is read of
+/// them is in memory several times.
 pub const LONGEST: u64 = 1 << 20;
 pub const MOST: usize = 256;
+pub const LONGEST_TOGETHER: u64 = 32 << 20;
 
 /// How often a slab is read again when slots change hands meanwhile.
 const READINGS: usize = 3;
@@ -42,64 +44,42 @@ pub enum DeclaredError {
     Refused(#[from] Refused),
 }
 
-/// One slab, ready to be read again and again.
-#[derive(Debug)]
-pub struct Declared {
-    layout: Layout,
-    reading: Reading,
+/// Takes the static part of a slab of `length` bytes. `copy` fills a buffer from an offset.
+///
+/// # Errors
+/// When it is not a slab, is too long, or cannot be copied.
+pub fn layout(
+    length: u64,
+    mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+) -> Result<Layout, DeclaredError> {
+    let mut header = vec![0; raindrops_slab::layout::FIXED.min(length as usize)];
+    copy(0, &mut header)?;
+    let whole = Layout::header_length(&header)?;
+    header.resize(whole.min(length as usize), 0);
+    copy(0, &mut header)?;
+    let layout = Layout::decode(&header, length)?;
+    if layout.total() as u64 > LONGEST {
+        return Err(DeclaredError::TooLong(layout.total() as u64));
+    }
+    Ok(layout)
 }
 
-impl Declared {
-    /// Takes the static part of a slab of `length` bytes. `copy` fills a buffer from an offset.
-    ///
-    /// # Errors
-    /// When it is not a slab, is too long, or cannot be copied.
-    pub fn begin(
-        length: u64,
-        mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
-    ) -> Result<Self, DeclaredError> {
-        let mut header = vec![0; raindrops_slab::layout::FIXED.min(length as usize)];
-        copy(0, &mut header)?;
-        let whole = Layout::header_length(&header)?;
-        header.resize(whole.min(length as usize), 0);
-        copy(0, &mut header)?;
-        let layout = Layout::decode(&header, length)?;
-        if layout.total() as u64 > LONGEST {
-            return Err(DeclaredError::TooLong(layout.total() as u64));
+/// Copies what changes.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn read(
+    layout: &Layout,
+    reading: &mut Reading,
+    mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+) -> Result<(), DeclaredError> {
+    for _ in 0..READINGS {
+        reading.take(layout, &mut copy)?;
+        if reading.slots(layout).all(|slot| slot.occupant.is_some()) {
+            break;
         }
-        Ok(Self {
-            layout,
-            reading: Reading::default(),
-        })
     }
-
-    #[must_use]
-    pub const fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// Copies what changes.
-    ///
-    /// # Errors
-    /// When it cannot be copied.
-    pub fn read(
-        &mut self,
-        mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
-    ) -> Result<(), DeclaredError> {
-        for _ in 0..READINGS {
-            self.reading.take(&self.layout, &mut copy)?;
-            let mut slots = self.reading.slots(&self.layout);
-            if slots.all(|slot| slot.occupant.is_some()) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    #[must_use]
-    pub const fn reading(&self) -> &Reading {
-        &self.reading
-    }
+    Ok(())
 }
 
 /// Adds one worker's figure to that of another of its slots. Both are of one field.

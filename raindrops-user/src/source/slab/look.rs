@@ -14,11 +14,11 @@ use std::{
     time::Duration,
 };
 
-use raindrops_slab::claim::Owner;
+use raindrops_slab::{Layout, Reading, claim::Owner};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    declared::{self, Candidate, Declared, DeclaredError, Found, claims, directory},
+    declared::{self, Candidate, DeclaredError, Found, claims, directory},
     inferred::{self, Copied, Host, Mapped, Recogniser},
     maps::{Mapping, Maps},
     remote,
@@ -44,6 +44,36 @@ const FILES_PAUSE: Duration = Duration::from_secs(1);
 /// Owners of slots that are no workers of a listener; more are taken for ownerless.
 const STRANGERS: usize = 256;
 
+/// Of those that have one memory mapped, who may be asked for it.
+const HOLDERS: usize = 16;
+
+/// How much may still be read in one look.
+struct Room {
+    slabs: usize,
+    bytes: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            slabs: declared::MOST,
+            bytes: declared::LONGEST_TOGETHER,
+        }
+    }
+}
+
+impl Room {
+    fn has_for(&mut self, layout: &Layout) -> bool {
+        let bytes = self.bytes.checked_sub(layout.total() as u64);
+        let slabs = self.slabs.checked_sub(1);
+        let (Some(bytes), Some(slabs)) = (bytes, slabs) else {
+            return false;
+        };
+        *self = Self { slabs, bytes };
+        true
+    }
+}
+
 /// Looks again and again.
 #[derive(Debug)]
 pub struct Looker {
@@ -52,12 +82,14 @@ pub struct Looker {
     own_namespace: Option<u32>,
     processes: BTreeMap<Pid, Known>,
     strangers: BTreeMap<Owner, Known>,
-    files: BTreeMap<Memory, (PathBuf, Found, Declared)>,
+    files: BTreeMap<Memory, (PathBuf, Found, Layout)>,
     files_refused: Vec<Refusal>,
     files_beyond: bool,
     files_due: Monotonic,
     /// Memory without a file, or of one that is not looked for.
-    mapped: BTreeMap<Memory, Result<Declared, NotDeclared>>,
+    mapped: BTreeMap<Memory, Result<Layout, NotDeclared>>,
+    /// Room for what is copied of one slab at a time.
+    reading: Reading,
     recogniser: Recogniser,
 }
 
@@ -125,6 +157,7 @@ impl Looker {
             files_beyond: false,
             files_due: Monotonic(Duration::ZERO),
             mapped: BTreeMap::new(),
+            reading: Reading::default(),
             recogniser: Recogniser::new(host()),
         }
     }
@@ -157,8 +190,9 @@ impl Looker {
                 .collect(),
             quarantined: quarantined.clone(),
         };
-        self.look_at_files(suspects, &mut snapshot);
-        self.look_at_mapped(suspects, &quarantined, &mut snapshot);
+        let mut room = Room::default();
+        self.look_at_files(suspects, &mut room, &mut snapshot);
+        self.look_at_mapped(suspects, &quarantined, &mut room, &mut snapshot);
         if self.places.inferred {
             self.infer(suspects, &quarantined, &mut snapshot);
         }
@@ -223,31 +257,37 @@ impl Looker {
             .collect();
         for (path, found) in named.chain(listing.files) {
             let opened = found.and_then(|found| {
-                let declared = Declared::begin(found.length, |at, to| found.copy(at, to))?;
-                Ok((found, declared))
+                let layout = declared::layout(found.length, |at, to| found.copy(at, to))?;
+                Ok((found, layout))
             });
             match opened {
-                Ok((found, declared)) => {
+                Ok((found, layout)) => {
                     let memory = found.memory;
-                    self.files.entry(memory).or_insert((path, found, declared));
+                    self.files.entry(memory).or_insert((path, found, layout));
                 }
                 Err(error) => self.files_refused.push(refusal(Place::File(path), &error)),
             }
         }
     }
 
-    fn look_at_files(&mut self, suspects: &BTreeMap<Pid, Suspect>, snapshot: &mut SlabSnapshot) {
-        let mut files = std::mem::take(&mut self.files);
-        for (memory, (path, found, declared)) in &mut files {
+    fn look_at_files(
+        &mut self,
+        suspects: &BTreeMap<Pid, Suspect>,
+        room: &mut Room,
+        snapshot: &mut SlabSnapshot,
+    ) {
+        let files = std::mem::take(&mut self.files);
+        for (memory, (path, found, layout)) in &files {
+            if !room.has_for(layout) {
+                snapshot.beyond = true;
+                continue;
+            }
             let place = Place::File(path.clone());
-            match declared.read(|at, to| found.copy(at, to)) {
-                Ok(()) => snapshot.slabs.push(self.slab(
-                    *memory,
-                    place,
-                    declared,
-                    suspects,
-                    snapshot.taken,
-                )),
+            match declared::read(layout, &mut self.reading, |at, to| found.copy(at, to)) {
+                Ok(()) => {
+                    let slab = self.slab(*memory, place, layout, suspects, snapshot.taken);
+                    snapshot.slabs.push(slab);
+                }
                 Err(error) => snapshot.refused.push(refusal(place, &error)),
             }
         }
@@ -259,64 +299,102 @@ impl Looker {
         &mut self,
         suspects: &BTreeMap<Pid, Suspect>,
         quarantined: &BTreeSet<Pid>,
+        room: &mut Room,
         snapshot: &mut SlabSnapshot,
     ) {
-        let mut mapped = std::mem::take(&mut self.mapped);
         let holders = self.holders(quarantined);
+        let mut mapped = std::mem::take(&mut self.mapped);
         mapped.retain(|memory, _| holders.contains_key(memory));
-        for (memory, (pid, mapping)) in &holders {
-            if self.files.contains_key(memory) || mapped.len() > 4 * declared::MOST {
+        for (memory, holders) in &holders {
+            if self.files.contains_key(memory) {
                 continue;
             }
-            let place = match &mapping.path {
-                Some(path) => Place::File(path.clone()),
-                None => Place::Process(*pid),
+            let state = match mapped.remove(memory) {
+                Some(Err(NotDeclared::Refused(_))) | None => {
+                    self.first(holders, &mut snapshot.unreadable, |mapping, copy| {
+                        begin(mapping.length, copy)
+                    })
+                }
+                known => known,
             };
-            let copy = |at: usize, to: &mut [u8]| {
-                self.watch.begin(*pid);
-                let copied = remote::copy(*pid, mapping.address + at as u64, to);
-                self.watch.end();
-                copied.map_err(DeclaredError::Read)
+            // Of those that have it, none can be asked any more.
+            let Some(state) = state else { continue };
+            let place = match holders.first() {
+                Some((
+                    _,
+                    Mapping {
+                        path: Some(path), ..
+                    },
+                )) => Place::File(path.clone()),
+                Some((pid, _)) => Place::Process(*pid),
+                None => continue,
             };
-            let state = mapped
-                .entry(*memory)
-                .and_modify(|state| {
-                    if let Err(NotDeclared::Refused(_)) = state {
-                        *state = begin(mapping.length, copy);
+            match &state {
+                Ok(layout) if room.has_for(layout) => {
+                    let mut reading = std::mem::take(&mut self.reading);
+                    let read = self.first(holders, &mut snapshot.unreadable, |_, copy| {
+                        declared::read(layout, &mut reading, copy)
+                    });
+                    self.reading = reading;
+                    if read.is_some() {
+                        let slab = self.slab(*memory, place, layout, suspects, snapshot.taken);
+                        snapshot.slabs.push(slab);
                     }
-                })
-                .or_insert_with(|| begin(mapping.length, copy));
-            match state {
-                Ok(declared) => match declared.read(copy) {
-                    Ok(()) => snapshot.slabs.push(self.slab(
-                        *memory,
-                        place,
-                        declared,
-                        suspects,
-                        snapshot.taken,
-                    )),
-                    Err(error) => snapshot.refused.push(refusal(place, &error)),
-                },
+                }
+                Ok(_) => snapshot.beyond = true,
                 Err(NotDeclared::Refused(reason)) => snapshot.refused.push(Refusal {
                     place,
                     reason: reason.clone(),
                 }),
                 Err(NotDeclared::Other) => {}
             }
+            mapped.insert(*memory, state);
         }
         self.mapped = mapped;
     }
 
-    /// One process, and where it has it, of each shared memory.
-    fn holders(&self, quarantined: &BTreeSet<Pid>) -> BTreeMap<Memory, (Pid, Mapping)> {
-        let mut holders = BTreeMap::new();
+    /// What the first of those that have a memory, and can be asked, gives.
+    fn first<T>(
+        &self,
+        holders: &[(Pid, Mapping)],
+        unreadable: &mut BTreeSet<Pid>,
+        mut ask: impl FnMut(
+            &Mapping,
+            &mut dyn FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+        ) -> Result<T, DeclaredError>,
+    ) -> Option<T> {
+        for (pid, mapping) in holders {
+            let mut copy = |at: usize, to: &mut [u8]| {
+                self.watch.begin(*pid);
+                let copied = remote::copy(*pid, mapping.address + at as u64, to);
+                self.watch.end();
+                copied.map_err(DeclaredError::Read)
+            };
+            match ask(mapping, &mut copy) {
+                Ok(answer) => return Some(answer),
+                Err(DeclaredError::Read(error))
+                    if error.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    unreadable.insert(*pid);
+                }
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Processes that have each shared memory, and where.
+    fn holders(&self, quarantined: &BTreeSet<Pid>) -> BTreeMap<Memory, Vec<(Pid, Mapping)>> {
+        let mut holders: BTreeMap<Memory, Vec<(Pid, Mapping)>> = BTreeMap::new();
         for (pid, known) in &self.processes {
             if quarantined.contains(pid) || !known.is_readable {
                 continue;
             }
             for mapping in &known.maps.shared {
-                let holder = || (*pid, mapping.clone());
-                holders.entry(mapping.memory).or_insert_with(holder);
+                let of_memory = holders.entry(mapping.memory).or_default();
+                if of_memory.len() < HOLDERS {
+                    of_memory.push((*pid, mapping.clone()));
+                }
             }
         }
         holders
@@ -380,11 +458,10 @@ impl Looker {
         &mut self,
         memory: Memory,
         place: Place,
-        declared: &Declared,
+        layout: &Layout,
         suspects: &BTreeMap<Pid, Suspect>,
         now: Monotonic,
     ) -> Slab {
-        let layout = declared.layout();
         let pids: BTreeSet<Pid> = self
             .processes
             .iter()
@@ -404,9 +481,9 @@ impl Looker {
             })
             .collect();
         if self.own_namespace == Some(layout.origin().pid_namespace) {
-            self.find_strangers(memory, declared, &mut candidates, now);
+            self.find_strangers(memory, layout, &mut candidates, now);
         }
-        let claims = claims(layout, declared.reading(), &candidates);
+        let claims = claims(layout, &self.reading, &candidates);
         let of_servers: BTreeSet<&String> = pids
             .iter()
             .filter_map(|pid| suspects.get(pid)?.member.server.as_ref())
@@ -454,12 +531,12 @@ impl Looker {
     fn find_strangers(
         &mut self,
         memory: Memory,
-        declared: &Declared,
+        layout: &Layout,
         candidates: &mut Vec<Candidate>,
         now: Monotonic,
     ) {
         let known: BTreeSet<Pid> = candidates.iter().map(|it| it.pid).collect();
-        let slots = declared.reading().slots(declared.layout());
+        let slots = self.reading.slots(layout);
         let owners: BTreeSet<Owner> = slots.filter_map(|slot| slot.owner()).collect();
         self.strangers
             .retain(|_, stranger| now.since(stranger.due) < LAST_PAUSE);
@@ -497,16 +574,21 @@ impl Looker {
     }
 }
 
+/// What mapped memory is. Only what went wrong in copying is an error.
 fn begin(
     length: u64,
     mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
-) -> Result<Declared, NotDeclared> {
+) -> Result<Result<Layout, NotDeclared>, DeclaredError> {
     let mut magic = [0; raindrops_slab::layout::MAGIC.len()];
-    match copy(0, &mut magic) {
-        Ok(()) if magic == raindrops_slab::layout::MAGIC => {}
-        _ => return Err(NotDeclared::Other),
+    copy(0, &mut magic)?;
+    if magic != raindrops_slab::layout::MAGIC {
+        return Ok(Err(NotDeclared::Other));
     }
-    Declared::begin(length, copy).map_err(|error| NotDeclared::Refused(error.to_string()))
+    match declared::layout(length, copy) {
+        Ok(layout) => Ok(Ok(layout)),
+        Err(error @ DeclaredError::Read(_)) => Err(error),
+        Err(error) => Ok(Err(NotDeclared::Refused(error.to_string()))),
+    }
 }
 
 fn refusal(place: Place, error: &DeclaredError) -> Refusal {

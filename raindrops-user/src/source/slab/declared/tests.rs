@@ -4,9 +4,9 @@ use std::{
     path::Path,
 };
 
-use raindrops_slab::{Field, Schema, Slab, Unit, process, read::Value};
+use raindrops_slab::{Field, Layout, Reading, Schema, Slab, Unit, process, read::Value};
 
-use super::{Candidate, Claims, Declared, DeclaredError, claims, directory, open};
+use super::{Candidate, Claims, DeclaredError, claims, directory, open};
 use crate::ids::{Pid, StartTicks};
 
 fn schema(slots: u32) -> Schema {
@@ -18,11 +18,12 @@ fn schema(slots: u32) -> Schema {
 }
 
 /// Opens, checks and reads.
-fn read(path: &Path) -> Result<Declared, DeclaredError> {
+fn read(path: &Path) -> Result<(Layout, Reading), DeclaredError> {
     let found = open(None, path)?;
-    let mut slab = Declared::begin(found.length, |at, to| found.copy(at, to))?;
-    slab.read(|at, to| found.copy(at, to))?;
-    Ok(slab)
+    let layout = super::layout(found.length, |at, to| found.copy(at, to))?;
+    let mut reading = Reading::default();
+    super::read(&layout, &mut reading, |at, to| found.copy(at, to))?;
+    Ok((layout, reading))
 }
 
 fn refusal(path: &Path) -> String {
@@ -108,10 +109,12 @@ fn a_file_that_is_shortened_under_the_reader_is_an_error_and_no_crash() {
     let path = dir.path().join("shop.slab");
     Slab::create(&path, &schema(2)).unwrap();
     let found = open(None, &path).unwrap();
-    let mut slab = Declared::begin(found.length, |at, to| found.copy(at, to)).unwrap();
+    let layout = super::layout(found.length, |at, to| found.copy(at, to)).unwrap();
     let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(slab.layout().slots() as u64 + 1).unwrap();
-    let result = slab.read(|at, to| found.copy(at, to));
+    file.set_len(layout.slots() as u64 + 1).unwrap();
+    let result = super::read(&layout, &mut Reading::default(), |at, to| {
+        found.copy(at, to)
+    });
     assert_eq!(
         result.unwrap_err().to_string(),
         "shortened while it was read"
@@ -129,8 +132,8 @@ fn slots_count_for_the_process_that_has_them_mapped() {
         slot.gauge("calling").unwrap().add(1);
     }
     slab.claim().unwrap().counter("requests").unwrap().add(10);
-    let read = read(&path).unwrap();
-    let of = |candidates: &[Candidate]| claims(read.layout(), read.reading(), candidates);
+    let (layout, reading) = read(&path).unwrap();
+    let of = |candidates: &[Candidate]| claims(&layout, &reading, candidates);
 
     let mine = of(&[me()]);
     let key = (me().pid, me().started);
