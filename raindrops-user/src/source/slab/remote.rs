@@ -5,7 +5,31 @@
 
 use std::io;
 
-use crate::ids::Pid;
+use rustix::{
+    fs::{major, minor, stat},
+    io::Errno,
+};
+
+use super::maps::Mapping;
+use crate::{ids::Pid, snapshot::slabs::Memory};
+
+/// Whether a process still has this memory where its map said. Where that may not be asked, the map
+/// is believed.
+#[must_use]
+pub fn is_there(pid: Pid, mapping: &Mapping) -> bool {
+    let (start, end) = (mapping.address, mapping.address + mapping.length);
+    match stat(format!("/proc/{pid}/map_files/{start:x}-{end:x}")) {
+        Ok(found) => {
+            let found = Memory {
+                major: major(found.st_dev),
+                minor: minor(found.st_dev),
+                inode: found.st_ino,
+            };
+            found == mapping.memory
+        }
+        Err(errno) => matches!(errno, Errno::PERM | Errno::ACCESS),
+    }
+}
 
 /// Fills a buffer from an address of a process.
 ///
@@ -36,8 +60,39 @@ pub fn copy(pid: Pid, address: u64, to: &mut [u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::copy;
-    use crate::ids::Pid;
+    use super::{copy, is_there};
+    use crate::{ids::Pid, source::slab::maps::Maps};
+
+    #[test]
+    fn what_was_unmapped_is_not_there_any_more() {
+        let me = Pid(std::process::id());
+        let slab = raindrops_slab::Slab::in_memory(
+            &raindrops_slab::Schema::new(
+                "here",
+                1,
+                [raindrops_slab::Field::gauge(
+                    "calling",
+                    raindrops_slab::Unit::NONE,
+                )],
+            )
+            .unwrap(),
+        )
+        .unwrap();
+        let maps = Maps::parse(&std::fs::read("/proc/self/maps").unwrap(), 1 << 20);
+        let mut mapped = maps.shared.iter();
+        let is_ours = |it: &&crate::source::slab::maps::Mapping| {
+            it.label.starts_with(b"/memfd:raindrops-slab:here")
+        };
+        let mapping = mapped.find(is_ours).unwrap();
+        assert!(is_there(me, mapping));
+        let mut other = mapping.clone();
+        other.memory.inode += 1;
+        // Without the right to look behind these links anything is believed.
+        let may_look = rustix::process::geteuid().is_root();
+        assert_eq!(is_there(me, &other), !may_look);
+        drop(slab);
+        assert!(!is_there(me, mapping));
+    }
 
     #[test]
     fn what_is_not_there_is_an_error() {

@@ -162,6 +162,9 @@ impl Looker {
         ) -> Result<T, DeclaredError>,
     ) -> Option<T> {
         for (pid, mapping) in holders {
+            if !remote::is_there(*pid, mapping) {
+                continue;
+            }
             let mut copy = |at: usize, to: &mut [u8]| {
                 self.watch.begin(*pid);
                 let copied = remote::copy(*pid, mapping.address + at as u64, to);

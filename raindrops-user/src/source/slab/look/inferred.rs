@@ -39,6 +39,7 @@ impl Looker {
             })
             .collect();
         let mut bytes: BTreeMap<Memory, Vec<u8>> = BTreeMap::new();
+        let mut moved: BTreeSet<Pid> = BTreeSet::new();
         let began = Monotonic::now();
         for (pid, mapped) in &processes {
             for mapping in &mapped.maps.shared {
@@ -47,6 +48,10 @@ impl Looker {
                     && !bytes.contains_key(&mapping.memory)
                     && inferred::is_candidate(*mapped, mapping);
                 if !is_worth_it {
+                    continue;
+                }
+                if !remote::is_there(*pid, mapping) {
+                    moved.insert(*pid);
                     continue;
                 }
                 let mut copy = vec![0; mapping.length as usize];
@@ -71,6 +76,11 @@ impl Looker {
         };
         let found = self.recogniser.recognise(&processes, &bytes, copied);
         snapshot.slabs.extend(found);
+        for pid in moved {
+            if let Some(known) = self.processes.get_mut(&pid) {
+                known.due = copied.began;
+            }
+        }
     }
 }
 
