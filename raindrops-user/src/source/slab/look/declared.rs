@@ -162,7 +162,10 @@ impl Looker {
         ) -> Result<T, DeclaredError>,
     ) -> Option<T> {
         for (pid, mapping) in holders {
-            if !remote::is_there(*pid, mapping) {
+            self.watch.begin(*pid);
+            let is_there = remote::is_there(*pid, mapping);
+            self.watch.end();
+            if !is_there {
                 continue;
             }
             let mut copy = |at: usize, to: &mut [u8]| {

@@ -50,15 +50,15 @@ impl Looker {
                 if !is_worth_it {
                     continue;
                 }
-                if !remote::is_there(*pid, mapping) {
-                    moved.insert(*pid);
-                    continue;
-                }
                 let mut copy = vec![0; mapping.length as usize];
                 self.watch.begin(*pid);
+                let is_there = remote::is_there(*pid, mapping);
                 let copied = remote::copy(*pid, mapping.address, &mut copy);
                 self.watch.end();
                 match copied {
+                    _ if !is_there => {
+                        moved.insert(*pid);
+                    }
                     Ok(()) => {
                         bytes.insert(mapping.memory, copy);
                     }
