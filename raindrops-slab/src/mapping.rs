@@ -54,6 +54,13 @@ impl Mapping {
         unsafe { self.start.add(at).cast::<AtomicU64>().as_ref() }
     }
 
+    /// So many words from an offset on. Panics where there are less.
+    fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        assert!(at.is_multiple_of(8) && at <= self.length && (self.length - at) / 8 >= count);
+        // SAFETY: as in `word`.
+        unsafe { core::slice::from_raw_parts(self.start.add(at).cast().as_ptr(), count) }
+    }
+
     /// The same for 32 bits.
     pub fn half(&self, at: usize) -> &AtomicU32 {
         assert!(at.is_multiple_of(4) && at < self.length && self.length - at >= 4);
@@ -63,8 +70,9 @@ impl Mapping {
 
     /// Copies bytes out, word by word, in ascending order for all that other processes can tell.
     pub fn copy(&self, at: usize, to: &mut [u8]) {
-        for (offset, chunk) in (at..).step_by(8).zip(to.chunks_mut(8)) {
-            let word = self.word(offset).load(Ordering::Acquire).to_ne_bytes();
+        let words = self.words(at, to.len().div_ceil(8));
+        for (word, chunk) in words.iter().zip(to.chunks_mut(8)) {
+            let word = word.load(Ordering::Acquire).to_ne_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }
