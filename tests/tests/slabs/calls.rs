@@ -9,8 +9,8 @@ use raindrops_tests::{
     daemon::{self, Daemon, Place, User},
     lookup, netns, processes,
     servers::{Hold, Server, middleware::Counted, unicorn},
+    shown_slabs,
     skip::{Need, can_run},
-    slabs,
     turns::{self, Doing},
     wait,
 };
@@ -102,13 +102,13 @@ fn settled(server: &Server, count: u64) -> Result<Counted> {
 /// Nothing is told while all is zero; one parked request tells.
 fn is_recognised(server: &Server, daemon: &Daemon) -> Result<()> {
     assert_eq!(
-        slabs::of_kind(&daemon.slabs_anew()?, "raindrops-rb").len(),
+        shown_slabs::of_kind(&daemon.slabs_anew()?, "raindrops-rb").len(),
         0
     );
     let (hold, mut client) = begin(server, "first", &mut Chance(1))?;
     let view = daemon.until_slab("raindrops-rb")?;
     let all = [server.master()].into_iter().chain(server.workers());
-    let slab = slabs::only(&view, "raindrops-rb")?;
+    let slab = shown_slabs::only(&view, "raindrops-rb")?;
     is_of(slab, &format!("unicorn:{}", server.master()), all);
     assert_eq!(slab.r#where, format!("pid {}", server.master()));
     drop(hold);
@@ -116,8 +116,8 @@ fn is_recognised(server: &Server, daemon: &Daemon) -> Result<()> {
 }
 
 fn counted(view: &View) -> Result<Counted> {
-    let slab = slabs::only(view, "raindrops-rb")?;
-    let totals = slabs::totals(slab);
+    let slab = shown_slabs::only(view, "raindrops-rb")?;
+    let totals = shown_slabs::totals(slab);
     let [
         ("calling", Some(Number::Count(calling))),
         ("writing", Some(Number::Count(writing))),

@@ -8,8 +8,8 @@ use raindrops_tests::{
     daemon::{Place, User},
     netns,
     servers::{Server, rainbows},
+    shown_slabs,
     skip::{Need, can_run},
-    slabs,
 };
 use raindrops_user::view::{View, slabs::Number};
 
@@ -34,7 +34,7 @@ fn of_each_worker() -> Result<()> {
             clients.push(connected(&server)?);
         }
         let view = daemon.until_slab("rainbows-n")?;
-        for slab in slabs::of_kind(&view, "rainbows-n") {
+        for slab in shown_slabs::of_kind(&view, "rainbows-n") {
             let [pid] = slab.pids[..] else {
                 anyhow::bail!("of several processes: {slab:?}");
             };
@@ -74,7 +74,7 @@ fn shown(server: &Server, view: &View) -> Result<BTreeMap<u32, u64>> {
     let workers = server.workers().into_iter();
     workers
         .map(|pid| {
-            let said = slabs::of_worker(view, pid)?.get("clients");
+            let said = shown_slabs::of_worker(view, pid)?.get("clients");
             match said {
                 Some(Number::Count(clients)) => Ok((pid, *clients)),
                 other => anyhow::bail!("clients of {pid}: {other:?}"),

@@ -6,8 +6,8 @@ use raindrops_tests::{
     daemon::{Place, User},
     netns,
     servers::{Server, unicorn},
+    shown_slabs,
     skip::{Need, can_run},
-    slabs,
 };
 use raindrops_user::view::{View, slabs::Number};
 
@@ -60,14 +60,14 @@ fn said(server: &Server) -> Result<Vec<u64>> {
 /// By their numbers, of the slab in the file.
 fn shown(server: &Server, view: &View) -> Result<Vec<u64>> {
     let path = server.path(unicorn::COUNTERS).display().to_string();
-    let slabs = slabs::of_kind(view, "raindrops-rb");
+    let slabs = shown_slabs::of_kind(view, "raindrops-rb");
     let of_file: Vec<_> = slabs.iter().filter(|slab| slab.r#where == path).collect();
     let [slab] = of_file[..] else {
         anyhow::bail!("not one slab in {path}: {:#?}", view.slabs);
     };
     let all = [server.master()].into_iter().chain(server.workers());
     is_of(slab, &format!("unicorn:{}", server.master()), all);
-    let totals = slabs::totals(slab).into_iter().enumerate();
+    let totals = shown_slabs::totals(slab).into_iter().enumerate();
     totals
         .map(|(index, total)| match total {
             (name, Some(Number::Count(count))) if name == format!("counter_{index}") => Ok(count),

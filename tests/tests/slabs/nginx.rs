@@ -8,8 +8,9 @@ use raindrops_tests::{
     daemon::{Place, User},
     netns,
     servers::{Server, nginx, nginx::Status},
+    shown_slabs,
     skip::{Need, can_run},
-    slabs, wait,
+    wait,
 };
 use raindrops_user::view::{View, slabs::Number};
 
@@ -35,7 +36,7 @@ fn all_figures() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         let view = daemon.until_slab("nginx-stub")?;
         let all = [server.master()].into_iter().chain(server.workers());
-        let slab = slabs::only(&view, "nginx-stub")?;
+        let slab = shown_slabs::only(&view, "nginx-stub")?;
         is_of(slab, &format!("nginx:{}", server.master()), all);
 
         let mut chance = Chance(1);
@@ -99,7 +100,7 @@ fn settled(server: &Server) -> Result<Status> {
 }
 
 fn shown(view: &View) -> Result<Status> {
-    let slab = slabs::only(view, "nginx-stub")?;
+    let slab = shown_slabs::only(view, "nginx-stub")?;
     let figure = |name: &str| match slab.counters.get(name) {
         Some(Number::Count(count)) => Ok(*count),
         other => anyhow::bail!("{name}: {other:?}"),

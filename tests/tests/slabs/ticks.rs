@@ -6,8 +6,9 @@ use raindrops_tests::{
     daemon::{Place, User},
     netns, processes,
     servers::{Server, unicorn},
+    shown_slabs,
     skip::{Need, can_run},
-    slabs, wait,
+    wait,
 };
 use raindrops_user::view::{View, slabs::Number};
 use rustix::process::Signal;
@@ -31,9 +32,9 @@ fn a_stopped_worker_gives_none() -> Result<()> {
         let (stopped, other) = (asked(&server, 1)?, asked(&server, 2)?);
         let view = daemon.until_slab("unicorn-tick")?;
         let all = [server.master(), stopped, other];
-        let slab = slabs::only(&view, "unicorn-tick")?;
+        let slab = shown_slabs::only(&view, "unicorn-tick")?;
         is_of(slab, &format!("unicorn:{}", server.master()), all);
-        assert_eq!(slabs::totals(slab), [("tick_age_s", None)]);
+        assert_eq!(shown_slabs::totals(slab), [("tick_age_s", None)]);
 
         asked(&server, 1)?;
         processes::stop(stopped)?;
@@ -49,8 +50,8 @@ fn a_stopped_worker_gives_none() -> Result<()> {
                 new <= (now_ns - asked_ns) / SECOND + 2,
                 "{new} s although asked"
             );
-            let read_ns =
-                now_ns.saturating_sub((slabs::only(&view, "unicorn-tick")?.age_ms + 1) * 1_000_000);
+            let read_ns = now_ns
+                .saturating_sub((shown_slabs::only(&view, "unicorn-tick")?.age_ms + 1) * 1_000_000);
             ensure!(
                 old >= read_ns.saturating_sub(stopped_ns) / SECOND,
                 "{old} s although stopped for longer"
@@ -72,7 +73,7 @@ fn asked(server: &Server, listener: usize) -> Result<u32> {
 }
 
 fn age(view: &View, pid: u32) -> Result<u64> {
-    match slabs::of_worker(view, pid)?.get("tick_age_s") {
+    match shown_slabs::of_worker(view, pid)?.get("tick_age_s") {
         Some(Number::Count(age)) => Ok(*age),
         other => anyhow::bail!("tick of {pid}: {other:?}"),
     }
