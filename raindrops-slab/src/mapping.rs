@@ -68,12 +68,12 @@ impl Mapping {
         unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
     }
 
-    /// Copies bytes out, word by word, in ascending order for all that other processes can tell.
+    /// Copies whole words out, in ascending order for all that other processes can tell.
     pub fn copy(&self, at: usize, to: &mut [u8]) {
-        let words = self.words(at, to.len().div_ceil(8));
-        for (word, chunk) in words.iter().zip(to.chunks_mut(8)) {
-            let word = word.load(Ordering::Acquire).to_ne_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
+        assert!(to.len().is_multiple_of(8));
+        let words = self.words(at, to.len() / 8);
+        for (word, chunk) in words.iter().zip(to.chunks_exact_mut(8)) {
+            chunk.copy_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
         }
     }
 
