@@ -81,7 +81,7 @@ impl Way {
             Self::SharedInC => "C: fetch_add",
             Self::SharedOneWord => "slab, two threads share the slot: one word",
             Self::SharedOneWordInC => "C: fetch_add by two processes, one word",
-            Self::Binding => "Ruby: RaindropsSlab, slot.incr",
+            Self::Binding => "Ruby: RaindropsSlab, incr of a field",
             Self::Raindrops => "Ruby: Raindrops#incr",
         }
     }
