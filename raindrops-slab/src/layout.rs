@@ -76,6 +76,19 @@ pub struct Origin {
     pub boot_id: [u8; 16],
 }
 
+impl Origin {
+    /// Of a static part, which has [`FIXED`] bytes at least.
+    fn of(header: &[u8]) -> Self {
+        Self {
+            pid: u32_at(header, 64),
+            pid_namespace: u32_at(header, 68),
+            started: u64_at(header, 72),
+            created: u64_at(header, 80),
+            boot_id: array_at(header, 96),
+        }
+    }
+}
+
 /// A field, and where it stands in a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
@@ -319,13 +332,7 @@ impl Layout {
         }
         Ok(Self {
             name: name(&header[112..144]).ok_or(Refused::Name)?,
-            origin: Origin {
-                pid: u32_at(header, 64),
-                pid_namespace: u32_at(header, 68),
-                started: u64_at(header, 72),
-                created: u64_at(header, 80),
-                boot_id: array_at(header, 96),
-            },
+            origin: Origin::of(header),
             total: total as usize,
             owners: owners as usize,
             slots: slots as usize,
@@ -333,6 +340,21 @@ impl Layout {
             slot_count,
             fields: fields(&header[FIXED..], stride)?,
         })
+    }
+
+    /// Whether the first [`FIXED`] bytes of a slab are those that this was read of: no two slabs
+    /// are made by one process at one instant.
+    #[must_use]
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        let layout = || {
+            let bytes = bytes.get(..FIXED)?;
+            let origin = Origin::of(bytes);
+            let total = u64_at(bytes, 32);
+            let slots = (u32_at(bytes, 60), u32_at(bytes, 28) as usize);
+            Some((bytes[..8] == MAGIC, origin, total, slots))
+        };
+        let slots = (self.slot_count, self.fields.len());
+        layout() == Some((true, self.origin, self.total as u64, slots))
     }
 
     #[must_use]

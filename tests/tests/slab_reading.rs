@@ -138,7 +138,7 @@ fn figures_are_with_their_workers() -> Result<()> {
         ensure!(text.contains("\nSlabs\n"), "{text}");
         let metrics = String::from_utf8(daemon.get("/metrics")?.body)?;
         let line = format!(
-            "raindrops_slab_events_total{{slab=\"{}\",field=\"requests\"}} {}\n",
+            "raindrops_slab_events_total{{slab=\"{}\",field=\"requests\",service=\"unicorn\"}} {}\n",
             at(&view, &path)
                 .and_then(|slab| slab.name.clone())
                 .unwrap_or_default(),

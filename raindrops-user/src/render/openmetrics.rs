@@ -2,7 +2,7 @@
 //!
 //! What there is, is in [`catalogue`]: a family's name, type, unit and help are written there once.
 //! A figure that is not known has no line, and a family without lines is left out. No two lines have
-//! the same labels: what several slabs of one name say is summed.
+//! the same labels: what several slabs of one name and one service say is summed.
 
 mod catalogue;
 
@@ -83,7 +83,7 @@ fn of_slabs(view: &View, is_wanted: fn(&Field) -> bool) -> BTreeMap<Labels, Samp
                 continue;
             };
             let name = slab.name.as_ref().unwrap_or(&slab.kind);
-            let labels = vec![name.clone(), field.name.clone()];
+            let labels = vec![name.clone(), field.name.clone(), service(view, slab)];
             match samples.remove(&labels) {
                 None => samples.insert(labels, sample),
                 Some(before) => samples.insert(labels, before.with(sample, field.kind == "max")),
@@ -91,6 +91,19 @@ fn of_slabs(view: &View, is_wanted: fn(&Field) -> bool) -> BTreeMap<Labels, Samp
         }
     }
     samples
+}
+
+/// The unit that runs the server whose slab it is, else the server's kind; empty where it is no
+/// server's.
+fn service(view: &View, slab: &Slab) -> String {
+    let mut workers = view.workers.iter();
+    let worker = workers.find(|it| slab.pids.contains(&it.pid));
+    let unit = worker.and_then(|worker| worker.unit.value());
+    let kind = || {
+        let server = slab.server.as_deref()?;
+        server.split(':').next().map(str::to_owned)
+    };
+    unit.cloned().or_else(kind).unwrap_or_default()
 }
 
 fn of_field(slab: &Slab, field: &Field) -> Option<Sample> {
@@ -116,10 +129,10 @@ fn merged(a: Distribution, b: Distribution) -> Distribution {
     for (bound, count) in a.buckets.into_iter().chain(b.buckets) {
         let key = (bound.is_none(), bound.unwrap_or_default());
         let sum = buckets.entry(key).or_default();
-        *sum = sum.wrapping_add(count);
+        *sum = sum.saturating_add(count);
     }
     Distribution {
-        count: a.count.wrapping_add(b.count),
+        count: a.count.saturating_add(b.count),
         sum: a.sum.wrapping_add(b.sum),
         p50: None,
         p90: None,
@@ -186,8 +199,7 @@ fn write_histogram(name: &str, labels: &str, distribution: &Distribution, text: 
             .buckets
             .iter()
             .filter(|(greatest, _)| greatest.is_some_and(|greatest| greatest <= bound))
-            .map(|(_, count)| count)
-            .sum();
+            .fold(0, |sum, (_, count)| sum.saturating_add(*count));
         let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}.0\"}} {below}");
         if bound >= highest {
             break;
@@ -238,8 +250,8 @@ mod tests {
             [
                 "# TYPE raindrops_slab_events counter",
                 "# HELP raindrops_slab_events Counters that applications keep in slabs, in the field's own unit.",
-                "raindrops_slab_events_total{slab=\"shop\",field=\"body\"} 1048576",
-                "raindrops_slab_events_total{slab=\"shop\",field=\"requests\"} 18446744073709551615",
+                "raindrops_slab_events_total{slab=\"shop\",field=\"body\",service=\"app.service\"} 1048576",
+                "raindrops_slab_events_total{slab=\"shop\",field=\"requests\",service=\"app.service\"} 18446744073709551615",
             ]
         );
         let old = lines(&example(), Dialect::Prometheus, "raindrops_slab_events");
@@ -248,8 +260,8 @@ mod tests {
         assert_eq!(
             values,
             [
-                "raindrops_slab_value{slab=\"shop\",field=\"calling\"} -1",
-                "raindrops_slab_value{slab=\"shop\",field=\"longest\"} 71000",
+                "raindrops_slab_value{slab=\"shop\",field=\"calling\",service=\"app.service\"} -1",
+                "raindrops_slab_value{slab=\"shop\",field=\"longest\",service=\"app.service\"} 71000",
             ]
         );
     }
@@ -269,11 +281,11 @@ mod tests {
             .insert("requests".to_owned(), Number::Count(4));
         view.slabs.push(other);
         let field = |field| lines(&view, Dialect::OpenMetrics, field);
-        let requests = "raindrops_slab_events_total{slab=\"shop\",field=\"requests\"} 7";
-        assert_eq!(field("\"requests\"}"), [requests]);
-        let longest = "raindrops_slab_value{slab=\"shop\",field=\"longest\"} 71000";
-        assert_eq!(field("\"longest\"}"), [longest]);
-        let count = "raindrops_slab_observations_count{slab=\"shop\",field=\"answer\"} 6";
+        let requests = "raindrops_slab_events_total{slab=\"shop\",field=\"requests\",service=\"app.service\"} 7";
+        assert_eq!(field("\"requests\","), [requests]);
+        let longest = "raindrops_slab_value{slab=\"shop\",field=\"longest\",service=\"app.service\"} 71000";
+        assert_eq!(field("\"longest\","), [longest]);
+        let count = "raindrops_slab_observations_count{slab=\"shop\",field=\"answer\",service=\"app.service\"} 6";
         assert_eq!(field("_count{"), [count]);
     }
 

@@ -132,15 +132,15 @@ fn whole(published: &Published, form: Form, age: Duration, stale: Duration) -> A
     ok(kind, body)
 }
 
-/// OpenMetrics for those who do not say that they want the older format.
+/// OpenMetrics, but for those who accept the older format and do not name this one.
 fn dialect<B>(request: &Request<B>) -> Dialect {
     let accepted = request.headers().get_all(ACCEPT).iter();
-    let mut accepted = accepted.filter_map(|it| it.to_str().ok()).peekable();
-    let is_any = |text: &str| text.contains("openmetrics") || text.contains("*/*");
-    if accepted.peek().is_none() || accepted.any(is_any) {
-        Dialect::OpenMetrics
-    } else {
+    let accepted: Vec<&str> = accepted.filter_map(|it| it.to_str().ok()).collect();
+    let names = |kind: &str| accepted.iter().any(|text| text.contains(kind));
+    if names("text/plain") && !names("openmetrics") {
         Dialect::Prometheus
+    } else {
+        Dialect::OpenMetrics
     }
 }
 

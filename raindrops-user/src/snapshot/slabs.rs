@@ -109,4 +109,6 @@ pub struct Slots {
     pub claimed: u32,
     /// Those of them whose owner does not exist, or does not have the slab mapped.
     pub ownerless: u32,
+    /// Those of which that cannot be told. While there are any, no gauge has a total.
+    pub unknown: u32,
 }

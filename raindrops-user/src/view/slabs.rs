@@ -110,4 +110,7 @@ pub struct Slots {
     /// Those of them whose owner does not exist, or does not have the slab mapped. What these have
     /// counted is in the totals; their gauges are not.
     pub ownerless: u32,
+    /// Those of which that cannot be told. While there are any, no gauge has a total.
+    #[serde(default)]
+    pub unknown: u32,
 }

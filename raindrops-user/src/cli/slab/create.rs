@@ -6,7 +6,7 @@ use raindrops_slab::{Field, Invalid, Kind, Schema, Slab, Unit};
 
 /// Make a slab file.
 ///
-/// Workers open it and claim a slot each; see docs/slabs.md. It takes the place of what is at PATH.
+/// Workers open it and claim a slot each; see docs/slabs.md. It takes the place of a slab at PATH.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File to make; /run/raindrops/slabs/UID/NAME.slab is found by the daemon
@@ -78,6 +78,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         error => error.into(),
     })?;
+    let is_there = std::fs::symlink_metadata(&args.path).is_ok();
+    if is_there && super::read(&mut super::looker(&args.path)).is_err() {
+        anyhow::bail!(
+            "{} is there and is no slab: remove it first, or give another path",
+            args.path.display()
+        );
+    }
     Slab::create(&args.path, &schema)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,19 +23,19 @@ pub const FAMILIES: [Family; 5] = [
         name: "raindrops_slab_events",
         kind: Type::Counter,
         help: "Counters that applications keep in slabs, in the field's own unit.",
-        labels: &["slab", "field"],
+        labels: &["slab", "field", "service"],
     },
     Family {
         name: "raindrops_slab_value",
         kind: Type::Gauge,
         help: "Gauges and maxima that applications keep in slabs, in the field's own unit.",
-        labels: &["slab", "field"],
+        labels: &["slab", "field", "service"],
     },
     Family {
         name: "raindrops_slab_observations",
         kind: Type::Histogram,
         help: "Histograms that applications keep in slabs, in the field's own unit.",
-        labels: &["slab", "field"],
+        labels: &["slab", "field", "service"],
     },
     Family {
         name: "raindrops_source_up",

@@ -52,8 +52,12 @@ pub(super) fn write_one(
         if slots.ownerless > 0 {
             about.push(format!("{} ownerless", slots.ownerless));
         }
+        if slots.unknown > 0 {
+            about.push(format!("{} of owners who cannot be told", slots.unknown));
+        }
     }
     let name = slab.name.as_deref().unwrap_or(&slab.kind);
+    let before = before.filter(|(before, _)| before.id == slab.id);
     let totals = figures(&slab.fields, &slab.counters, &slab.histograms, before);
     let colon = if totals.is_empty() { "" } else { ": " };
     let about = about.join(", ");

@@ -15,7 +15,7 @@ use raindrops_slab::{Layout, Reading, Refused, read::Value};
 
 pub use self::{
     file::{Found, open},
-    owners::{Candidate, Claims, claims},
+    owners::{Claims, Judged, claims},
 };
 
 /// The longest that is read, the most of them, and how long they may be together: what is read of
@@ -40,6 +40,8 @@ pub enum DeclaredError {
     TooLong(u64),
     #[error("shortened while it was read")]
     Shortened,
+    #[error("another slab by now")]
+    Replaced,
     #[error(transparent)]
     Refused(#[from] Refused),
 }
@@ -62,6 +64,23 @@ pub fn layout(
         return Err(DeclaredError::TooLong(layout.total() as u64));
     }
     Ok(layout)
+}
+
+/// Whether the memory that this layout was read of still has it.
+///
+/// # Errors
+/// When it has another, or cannot be copied.
+pub fn is_still(
+    known: &Layout,
+    copy: &mut dyn FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+) -> Result<(), DeclaredError> {
+    let mut header = [0; raindrops_slab::layout::FIXED];
+    copy(0, &mut header)?;
+    if known.is_of(&header) {
+        Ok(())
+    } else {
+        Err(DeclaredError::Replaced)
+    }
 }
 
 /// Copies what changes.

@@ -6,6 +6,7 @@
 
 mod declared;
 mod inferred;
+mod owners;
 mod process;
 
 use std::{
@@ -37,6 +38,9 @@ const MAPS_TIME: Duration = Duration::from_millis(2);
 /// Between looks for files.
 const FILES_PAUSE: Duration = Duration::from_secs(1);
 
+/// In whose place files are watched and left alone, when one of them hangs.
+const FILES: Pid = Pid(0);
+
 /// Looks again and again.
 #[derive(Debug)]
 pub struct Looker {
@@ -45,7 +49,10 @@ pub struct Looker {
     own_namespace: Option<u32>,
     processes: BTreeMap<Pid, Known>,
     strangers: BTreeMap<Owner, Known>,
-    files: BTreeMap<Memory, (PathBuf, Found, Layout)>,
+    /// How long strangers have been looked for in this look.
+    strangers_time: Duration,
+    /// Those that were named first.
+    files: Vec<(Memory, PathBuf, Found, Layout)>,
     files_refused: Vec<Refusal>,
     files_beyond: bool,
     files_due: Monotonic,
@@ -64,7 +71,8 @@ impl Looker {
             own_namespace: pid_namespace("/proc/self/ns/pid"),
             processes: BTreeMap::new(),
             strangers: BTreeMap::new(),
-            files: BTreeMap::new(),
+            strangers_time: Duration::ZERO,
+            files: Vec::new(),
             files_refused: Vec::new(),
             files_beyond: false,
             files_due: Monotonic(Duration::ZERO),
@@ -85,8 +93,13 @@ impl Looker {
         let now = Monotonic::now();
         let quarantined = self.watch.quarantined();
         self.read_maps(suspects, &quarantined, now);
-        if self.files_due <= now {
+        self.forget_strangers(now);
+        if quarantined.contains(&FILES) {
+            self.files.clear();
+        } else if self.files_due <= now {
+            self.watch.begin(FILES);
             self.open_files();
+            self.watch.end();
             self.files_due = Monotonic(now.0 + FILES_PAUSE);
         }
         let mut snapshot = SlabSnapshot {
@@ -175,7 +188,9 @@ impl Looker {
             match opened {
                 Ok((found, layout)) => {
                     let memory = found.memory;
-                    self.files.entry(memory).or_insert((path, found, layout));
+                    if !self.files.iter().any(|(other, ..)| *other == memory) {
+                        self.files.push((memory, path, found, layout));
+                    }
                 }
                 Err(error) => self.files_refused.push(refusal(Place::File(path), &error)),
             }

@@ -13,22 +13,28 @@ use rustix::{
 use super::maps::Mapping;
 use crate::{ids::Pid, snapshot::slabs::Memory};
 
+/// Which memory a process has where its map said; `None` where it has none there any more.
+///
+/// # Errors
+/// When that may not be asked.
+pub fn memory_at(pid: Pid, mapping: &Mapping) -> Result<Option<Memory>, Errno> {
+    let (start, end) = (mapping.address, mapping.address + mapping.length);
+    match stat(format!("/proc/{pid}/map_files/{start:x}-{end:x}")) {
+        Ok(found) => Ok(Some(Memory {
+            major: major(found.st_dev),
+            minor: minor(found.st_dev),
+            inode: found.st_ino,
+        })),
+        Err(errno @ (Errno::PERM | Errno::ACCESS)) => Err(errno),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Whether a process still has this memory where its map said. Where that may not be asked, the map
 /// is believed.
 #[must_use]
 pub fn is_there(pid: Pid, mapping: &Mapping) -> bool {
-    let (start, end) = (mapping.address, mapping.address + mapping.length);
-    match stat(format!("/proc/{pid}/map_files/{start:x}-{end:x}")) {
-        Ok(found) => {
-            let found = Memory {
-                major: major(found.st_dev),
-                minor: minor(found.st_dev),
-                inode: found.st_ino,
-            };
-            found == mapping.memory
-        }
-        Err(errno) => matches!(errno, Errno::PERM | Errno::ACCESS),
-    }
+    memory_at(pid, mapping).map_or(true, |found| found == Some(mapping.memory))
 }
 
 /// Fills a buffer from an address of a process.

@@ -29,8 +29,6 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const UNREAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks take at most one part in this of one processor.
 const SHARE: u32 = 100;
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Looks at slabs on a thread of its own.
 #[derive(Debug)]
@@ -204,7 +202,7 @@ impl Shared {
                 return;
             }
             let now = Monotonic::now();
-            let rest = (cost * SHARE).min(LONGEST_REST);
+            let rest = cost * SHARE;
             earliest = Monotonic(now.0 + rest.max(INTERVAL));
             due = Monotonic(now.0 + rest.max(UNREAD_INTERVAL));
             state.latest = Some(snapshot);

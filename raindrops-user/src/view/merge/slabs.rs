@@ -71,31 +71,62 @@ fn of_view(slab: &slabs::Slab, now: Monotonic) -> Slab {
             count: slots.count,
             claimed: slots.claimed,
             ownerless: slots.ownerless,
+            unknown: slots.unknown,
         }),
         inferred: *kind != SlabKind::Declared,
         age_ms: millis(now.since(*read)),
     }
 }
 
-/// What a worker says in all its slabs; `None` where it says nothing.
+/// What a worker says in all its slabs; `None` where it says nothing. What it says differently in
+/// different ones is not told here.
 pub(super) fn of_worker(
     inputs: &Inputs<'_>,
     pid: Pid,
     started: StartTicks,
 ) -> Option<BTreeMap<String, Number>> {
-    let mut said: BTreeMap<String, Number> = BTreeMap::new();
+    let mut said: BTreeMap<&str, Option<Said<'_>>> = BTreeMap::new();
     for slab in inputs.slabs.into_iter().flat_map(|it| &it.slabs) {
         let Some(values) = slab.workers.get(&(pid, started)) else {
             continue;
         };
         for (field, number) in numbers(&slab.fields, values) {
-            let is_max = field.kind == FieldKind::Max;
-            said.entry(field.name.clone())
-                .and_modify(|before| *before = before.with(number, is_max))
-                .or_insert(number);
+            let here = Said {
+                slab: slab.name.as_deref(),
+                field,
+                number,
+            };
+            said.entry(&field.name)
+                .and_modify(|before| *before = before.take().and_then(|it| it.with(&here)))
+                .or_insert(Some(here));
         }
     }
+    let said: BTreeMap<String, Number> = said
+        .into_iter()
+        .filter_map(|(name, said)| Some((name.to_owned(), said?.number)))
+        .collect();
     (!said.is_empty()).then_some(said)
+}
+
+/// What a worker says of a field.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    /// What the slab calls itself.
+    slab: Option<&'a str>,
+    field: &'a slabs::SlabField,
+    number: Number,
+}
+
+impl Said<'_> {
+    /// Both together, where they are of the same field of slabs of one name.
+    fn with(self, other: &Self) -> Option<Self> {
+        let is_same = self.slab.is_some() && self.slab == other.slab && self.field == other.field;
+        let is_max = self.field.kind == FieldKind::Max;
+        is_same.then(|| Self {
+            number: self.number.with(other.number, is_max),
+            ..self
+        })
+    }
 }
 
 /// What is not read although it may have been meant to be.

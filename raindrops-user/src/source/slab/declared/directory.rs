@@ -23,7 +23,7 @@ use super::{DeclaredError, Found, MOST, file};
 /// What is in the directory.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// By path, in its order.
+    /// One of each user in turn, each user's in the order of their names.
     pub files: Vec<(PathBuf, Result<Found, DeclaredError>)>,
     /// Parts that do not count, and why.
     pub refused: Vec<(PathBuf, String)>,
@@ -44,12 +44,31 @@ pub fn list(root: &Path) -> Listing {
             return listing;
         }
     };
+    let mut parts = Vec::new();
     for name in names(&directory, &mut listing.beyond) {
         let path = root.join(&name);
         match part(&directory, &name) {
-            Ok(part) => files(&part, &path, &mut listing),
+            Ok(part) => {
+                let files = names(&part, &mut listing.beyond);
+                parts.push((part, path, files.into_iter()));
+            }
             Err(why) => listing.refused.push((path, why)),
         }
+    }
+    // One of each user in turn, so that nobody's many hide another's.
+    while !parts.is_empty() {
+        parts.retain_mut(|(part, path, files)| {
+            let Some(name) = files.next() else {
+                return false;
+            };
+            if listing.files.len() >= MOST {
+                listing.beyond = true;
+                return false;
+            }
+            let found = file::open(Some(part.as_fd()), Path::new(&name));
+            listing.files.push((path.join(name), found));
+            true
+        });
     }
     listing
 }
@@ -74,17 +93,6 @@ fn part(directory: &OwnedFd, name: &OsString) -> Result<OwnedFd, String> {
             "others may use it (mode {:o}): chmod 700",
             stat.st_mode & 0o777
         )),
-    }
-}
-
-fn files(part: &OwnedFd, path: &Path, listing: &mut Listing) {
-    for name in names(part, &mut listing.beyond) {
-        if listing.files.len() >= MOST {
-            listing.beyond = true;
-            return;
-        }
-        let found = file::open(Some(part.as_fd()), Path::new(&name));
-        listing.files.push((path.join(name), found));
     }
 }
 

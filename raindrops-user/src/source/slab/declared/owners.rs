@@ -11,57 +11,56 @@ use raindrops_slab::{Layout, Reading, Totals, claim::Owner, read::Value};
 use super::add;
 use crate::ids::{Pid, StartTicks};
 
-/// A process that has the slab's memory mapped.
+/// Who the owner is that a slot names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    pub pid: Pid,
-    pub started: StartTicks,
-    /// Its pid in its innermost pid namespace, and that namespace's inode.
-    pub ns_pid: Pid,
-    pub pid_namespace: u32,
+pub enum Judged {
+    /// This process, which has the slab mapped.
+    Is(Pid, StartTicks),
+    /// It has ended, or does not have the slab mapped.
+    Nobody,
+    /// It cannot be told whether it lives.
+    Unknown,
 }
 
 /// What a slab says, as far as its owners are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
+    /// Gauges are those of known owners: they mean nothing while some are unknown.
     pub totals: Totals,
     /// Figures of each worker, in the order of the fields.
     pub workers: BTreeMap<(Pid, StartTicks), Vec<Value>>,
     /// Slots that somebody says are his.
     pub claimed: u32,
-    /// Those of them whose owner does not exist, or does not have the slab mapped.
+    /// Those of them that are nobody's.
     pub ownerless: u32,
+    /// Those of which that is not known.
+    pub unknown: u32,
 }
 
-/// Gives each slot to the one of `candidates` that its owner names.
+/// Gives each slot to the process that its owner is.
 #[must_use]
-pub fn claims(layout: &Layout, reading: &Reading, candidates: &[Candidate]) -> Claims {
-    let namespace = layout.origin().pid_namespace;
-    let by_name: BTreeMap<Owner, &Candidate> = candidates
-        .iter()
-        .filter(|candidate| candidate.pid_namespace == namespace)
-        .map(|candidate| {
-            let owner = Owner {
-                pid: candidate.ns_pid.0,
-                started: candidate.started.0,
-            };
-            (owner, candidate)
-        })
-        .collect();
+pub fn claims(layout: &Layout, reading: &Reading, judge: impl Fn(Owner) -> Judged) -> Claims {
     let mut workers: BTreeMap<_, Vec<Value>> = BTreeMap::new();
-    let (mut claimed, mut ownerless) = (0, 0);
+    let (mut claimed, mut ownerless, mut unknown) = (0, 0, 0);
     for slot in reading.slots(layout) {
         let Some(owner) = slot.owner() else {
             continue;
         };
         claimed += 1;
-        let Some(candidate) = by_name.get(&owner) else {
-            ownerless += 1;
-            continue;
+        let worker = match judge(owner) {
+            Judged::Is(pid, started) => (pid, started),
+            Judged::Nobody => {
+                ownerless += 1;
+                continue;
+            }
+            Judged::Unknown => {
+                unknown += 1;
+                continue;
+            }
         };
         let own = layout.fields().iter().map(|placed| slot.own(placed));
         workers
-            .entry((candidate.pid, candidate.started))
+            .entry(worker)
             .and_modify(|values| {
                 for (to, value) in values.iter_mut().zip(own.clone()) {
                     add(to, &value);
@@ -69,10 +68,12 @@ pub fn claims(layout: &Layout, reading: &Reading, candidates: &[Candidate]) -> C
             })
             .or_insert_with(|| own.collect());
     }
+    let is_live = |owner| matches!(judge(owner), Judged::Is(..));
     Claims {
-        totals: reading.totals(layout, |owner| by_name.contains_key(&owner)),
+        totals: reading.totals(layout, is_live),
         workers,
         claimed,
         ownerless,
+        unknown,
     }
 }

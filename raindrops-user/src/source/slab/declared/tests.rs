@@ -4,9 +4,11 @@ use std::{
     path::Path,
 };
 
-use raindrops_slab::{Field, Layout, Reading, Schema, Slab, Unit, process, read::Value};
+use raindrops_slab::{
+    Field, Layout, Reading, Schema, Slab, Unit, claim::Owner, process, read::Value,
+};
 
-use super::{Candidate, Claims, DeclaredError, claims, directory, open};
+use super::{Claims, DeclaredError, Judged, claims, directory, open};
 use crate::ids::{Pid, StartTicks};
 
 fn schema(slots: u32) -> Schema {
@@ -31,14 +33,8 @@ fn refusal(path: &Path) -> String {
 }
 
 /// This process, as a slab names it.
-fn me() -> Candidate {
-    let me = process::own().unwrap();
-    Candidate {
-        pid: Pid(me.pid),
-        started: StartTicks(me.started),
-        ns_pid: Pid(me.pid),
-        pid_namespace: process::own_pid_namespace().unwrap(),
-    }
+fn me() -> Owner {
+    process::own().unwrap()
 }
 
 #[test]
@@ -133,39 +129,32 @@ fn slots_count_for_the_process_that_has_them_mapped() {
     }
     slab.claim().unwrap().counter("requests").unwrap().add(10);
     let (layout, reading) = read(&path).unwrap();
-    let of = |candidates: &[Candidate]| claims(&layout, &reading, candidates);
+    let (pid, started) = (Pid(me().pid), StartTicks(me().started));
+    let judged = |judged| {
+        claims(&layout, &reading, move |owner| {
+            assert_eq!(owner, me());
+            judged
+        })
+    };
 
-    let mine = of(&[me()]);
-    let key = (me().pid, me().started);
+    let mine = judged(Judged::Is(pid, started));
     let own = vec![Value::Counter(6), Value::Gauge(2)];
-    assert_eq!(mine.workers.into_iter().collect::<Vec<_>>(), [(key, own)]);
-    assert_eq!((mine.claimed, mine.ownerless), (2, 0));
+    let workers: Vec<_> = mine.workers.into_iter().collect();
+    assert_eq!(workers, [((pid, started), own)]);
+    assert_eq!((mine.claimed, mine.ownerless, mine.unknown), (2, 0, 0));
     assert_eq!(mine.totals.counter("requests"), Some(16));
     assert_eq!(mine.totals.gauge("calling"), Some(2));
 
-    let strangers = [
-        Candidate {
-            started: StartTicks(me().started.0 + 1),
-            ..me()
-        },
-        Candidate {
-            pid_namespace: me().pid_namespace + 1,
-            ..me()
-        },
-        Candidate {
-            ns_pid: Pid(me().pid.0 + 1),
-            ..me()
-        },
-    ];
-    for stranger in strangers {
+    for (judgement, counts) in [(Judged::Nobody, (2, 2, 0)), (Judged::Unknown, (2, 0, 2))] {
         let Claims {
             totals,
             workers,
             claimed,
             ownerless,
-        } = of(&[stranger]);
+            unknown,
+        } = judged(judgement);
         assert!(workers.is_empty());
-        assert_eq!((claimed, ownerless), (2, 2));
+        assert_eq!((claimed, ownerless, unknown), counts);
         // Counts are nobody's, and stay; gauges of nobody do not.
         assert_eq!(totals.counter("requests"), Some(16));
         assert_eq!(totals.gauge("calling"), Some(0));

@@ -3,40 +3,36 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    time::Duration,
 };
 
-use raindrops_slab::{Layout, claim::Owner};
+use raindrops_slab::{Kind as FieldKind, Layout, layout::Placed};
 
-use super::{
-    Looker,
-    process::{FIRST_PAUSE, Known, LAST_PAUSE},
-    refusal,
-};
+use super::{FILES, Looker, refusal};
 use crate::{
-    ids::{Monotonic, Pid, StartTicks},
+    ids::{Monotonic, Pid},
     snapshot::slabs::{
         Memory, Place, Refusal, Slab, SlabField, SlabKind, SlabSnapshot, Slots, Suspect,
     },
-    source::{
-        proc,
-        slab::{
-            declared::{self, Candidate, DeclaredError, claims},
-            maps::{Mapping, Maps},
-            remote,
-        },
+    source::slab::{
+        declared::{self, DeclaredError, Judged, claims},
+        maps::Mapping,
+        remote,
     },
 };
 
-/// Owners of slots that are no workers of a listener; more are taken for ownerless.
-const STRANGERS: usize = 256;
+/// Figures of workers that are shown of one slab.
+const WORKER_FIGURES: usize = 16 * 1024;
+/// Between questions whether memory has become a slab.
+const OTHER_PAUSE: Duration = Duration::from_secs(5);
 /// Of those that have one memory mapped, who may be asked for it.
 const HOLDERS: usize = 16;
 
 /// Why mapped memory is not a declared slab.
 #[derive(Debug)]
 pub(super) enum NotDeclared {
-    /// It does not begin as one.
-    Other,
+    /// It does not begin as one, and is asked again at this time.
+    Other(Monotonic),
     Refused(String),
 }
 
@@ -75,15 +71,18 @@ impl Looker {
         snapshot: &mut SlabSnapshot,
     ) {
         let files = std::mem::take(&mut self.files);
-        for (memory, (path, found, layout)) in &files {
+        for (memory, path, found, layout) in &files {
             if !room.has_for(layout) {
                 snapshot.beyond = true;
                 continue;
             }
             let place = Place::File(path.clone());
-            match declared::read(layout, &mut self.reading, |at, to| found.copy(at, to)) {
+            self.watch.begin(FILES);
+            let read = declared::read(layout, &mut self.reading, |at, to| found.copy(at, to));
+            self.watch.end();
+            match read {
                 Ok(()) => {
-                    let slab = self.slab(*memory, place, layout, suspects, snapshot.taken);
+                    let slab = self.slab(*memory, place, layout, suspects, snapshot);
                     snapshot.slabs.push(slab);
                 }
                 Err(error) => snapshot.refused.push(refusal(place, &error)),
@@ -101,14 +100,18 @@ impl Looker {
         snapshot: &mut SlabSnapshot,
     ) {
         let holders = self.holders(quarantined);
+        let files: BTreeSet<Memory> = self.files.iter().map(|(memory, ..)| *memory).collect();
         let mut mapped = std::mem::take(&mut self.mapped);
         mapped.retain(|memory, _| holders.contains_key(memory));
         for (memory, holders) in &holders {
-            if self.files.contains_key(memory) {
+            if files.contains(memory) {
                 continue;
             }
             let state = match mapped.remove(memory) {
-                Some(Err(NotDeclared::Refused(_))) | None => {
+                Some(Err(NotDeclared::Other(again))) if again > snapshot.taken => {
+                    Some(Err(NotDeclared::Other(again)))
+                }
+                Some(Err(_)) | None => {
                     self.first(holders, &mut snapshot.unreadable, |mapping, copy| {
                         begin(mapping.length, copy)
                     })
@@ -131,11 +134,15 @@ impl Looker {
                 Ok(layout) if room.has_for(layout) => {
                     let mut reading = std::mem::take(&mut self.reading);
                     let read = self.first(holders, &mut snapshot.unreadable, |_, copy| {
+                        declared::is_still(layout, &mut *copy)?;
                         declared::read(layout, &mut reading, copy)
                     });
                     self.reading = reading;
-                    if read.is_some() {
-                        let slab = self.slab(*memory, place, layout, suspects, snapshot.taken);
+                    if read.is_none() {
+                        // Gone, or another one by now: looked at anew.
+                        continue;
+                    } else {
+                        let slab = self.slab(*memory, place, layout, suspects, snapshot);
                         snapshot.slabs.push(slab);
                     }
                 }
@@ -144,7 +151,7 @@ impl Looker {
                     place,
                     reason: reason.clone(),
                 }),
-                Err(NotDeclared::Other) => {}
+                Err(NotDeclared::Other(_)) => {}
             }
             mapped.insert(*memory, state);
         }
@@ -210,30 +217,19 @@ impl Looker {
         place: Place,
         layout: &Layout,
         suspects: &BTreeMap<Pid, Suspect>,
-        now: Monotonic,
+        snapshot: &SlabSnapshot,
     ) -> Slab {
+        let (now, quarantined) = (snapshot.taken, &snapshot.quarantined);
         let pids: BTreeSet<Pid> = self
             .processes
             .iter()
             .filter(|(_, known)| known.maps(memory).is_some())
             .map(|(pid, _)| *pid)
             .collect();
-        let mut candidates: Vec<Candidate> = pids
-            .iter()
-            .filter_map(|pid| {
-                let (suspect, known) = (suspects.get(pid)?, self.processes.get(pid)?);
-                Some(Candidate {
-                    pid: *pid,
-                    started: known.started,
-                    ns_pid: suspect.ns_pid?,
-                    pid_namespace: known.pid_namespace?,
-                })
-            })
-            .collect();
-        if self.own_namespace == Some(layout.origin().pid_namespace) {
-            self.find_strangers(memory, layout, &mut candidates, now);
-        }
-        let claims = claims(layout, &self.reading, &candidates);
+        let owners = self.owners(memory, layout, suspects, quarantined);
+        let judge = |owner| owners.get(&owner).copied().unwrap_or(Judged::Unknown);
+        let claims = claims(layout, &self.reading, judge);
+        let is_told = |field: &Placed| claims.unknown == 0 || field.field.kind != FieldKind::Gauge;
         let of_servers: BTreeSet<&String> = pids
             .iter()
             .filter_map(|pid| suspects.get(pid)?.member.server.as_ref())
@@ -257,69 +253,25 @@ impl Looker {
                     unit: Some(placed.field.unit.as_str().to_owned()).filter(|it| !it.is_empty()),
                 })
                 .collect(),
-            totals: claims
-                .totals
-                .values
-                .into_iter()
-                .map(|(_, value)| Some(value))
+            totals: layout
+                .fields()
+                .iter()
+                .zip(&claims.totals.values)
+                .map(|(placed, (_, value))| is_told(placed).then(|| value.clone()))
                 .collect(),
             workers: claims
                 .workers
                 .into_iter()
+                .take(WORKER_FIGURES / layout.fields().len())
                 .map(|(worker, values)| (worker, known(values)))
                 .collect(),
             slots: Some(Slots {
                 count: layout.slot_count(),
                 claimed: claims.claimed,
                 ownerless: claims.ownerless,
+                unknown: claims.unknown,
             }),
             read: now,
-        }
-    }
-
-    /// Owners that serve no listener, of the daemon's own pid namespace.
-    fn find_strangers(
-        &mut self,
-        memory: Memory,
-        layout: &Layout,
-        candidates: &mut Vec<Candidate>,
-        now: Monotonic,
-    ) {
-        let known: BTreeSet<Pid> = candidates.iter().map(|it| it.pid).collect();
-        let slots = self.reading.slots(layout);
-        let owners: BTreeSet<Owner> = slots.filter_map(|slot| slot.owner()).collect();
-        self.strangers
-            .retain(|_, stranger| now.since(stranger.due) < LAST_PAUSE);
-        for owner in owners {
-            let pid = Pid(owner.pid);
-            if known.contains(&pid) {
-                continue;
-            }
-            if !self.strangers.contains_key(&owner) && self.strangers.len() >= STRANGERS {
-                return;
-            }
-            let started = StartTicks(owner.started);
-            let new = || Known::new(started);
-            let stranger = self.strangers.entry(owner).or_insert_with(new);
-            if stranger.due <= now {
-                self.watch.begin(pid);
-                stranger.maps = Maps::default();
-                if proc::started(pid) == Some(started) {
-                    stranger.read(pid, now);
-                }
-                stranger.due = Monotonic(now.0 + FIRST_PAUSE);
-                self.watch.end();
-            }
-            if stranger.maps(memory).is_some()
-                && let Some(pid_namespace) = stranger.pid_namespace
-            {
-                candidates.push(Candidate {
-                    pid,
-                    started,
-                    ns_pid: pid,
-                    pid_namespace,
-                });
-            }
         }
     }
 }
@@ -332,7 +284,8 @@ fn begin(
     let mut magic = [0; raindrops_slab::layout::MAGIC.len()];
     copy(0, &mut magic)?;
     if magic != raindrops_slab::layout::MAGIC {
-        return Ok(Err(NotDeclared::Other));
+        let again = Monotonic(Monotonic::now().0 + OTHER_PAUSE);
+        return Ok(Err(NotDeclared::Other(again)));
     }
     match declared::layout(length, copy) {
         Ok(layout) => Ok(Ok(layout)),

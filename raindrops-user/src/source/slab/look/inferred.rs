@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// Bytes that are copied in one look: a page for each of a thousand workers.
+const TOGETHER: u64 = 4 << 20;
+
 impl Looker {
     pub(super) fn infer(
         &mut self,
@@ -40,10 +43,11 @@ impl Looker {
             .collect();
         let mut bytes: BTreeMap<Memory, Vec<u8>> = BTreeMap::new();
         let mut moved: BTreeSet<Pid> = BTreeSet::new();
+        let mut left = TOGETHER;
         let began = Monotonic::now();
         for (pid, mapped) in &processes {
             for mapping in &mapped.maps.shared {
-                let is_worth_it = mapping.length <= inferred::LONGEST
+                let is_worth_it = mapping.length <= left
                     && !quarantined.contains(pid)
                     && !bytes.contains_key(&mapping.memory)
                     && inferred::is_candidate(*mapped, mapping);
@@ -52,14 +56,15 @@ impl Looker {
                 }
                 let mut copy = vec![0; mapping.length as usize];
                 self.watch.begin(*pid);
-                let is_there = remote::is_there(*pid, mapping);
                 let copied = remote::copy(*pid, mapping.address, &mut copy);
+                let is_there = remote::is_there(*pid, mapping);
                 self.watch.end();
                 match copied {
                     _ if !is_there => {
                         moved.insert(*pid);
                     }
                     Ok(()) => {
+                        left -= mapping.length;
                         bytes.insert(mapping.memory, copy);
                     }
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

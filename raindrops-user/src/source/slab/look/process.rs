@@ -13,6 +13,7 @@ use crate::{
     source::slab::{
         declared,
         maps::{Mapping, Maps},
+        remote,
     },
 };
 
@@ -49,6 +50,12 @@ impl Known {
         match read_maps(pid) {
             Ok(bytes) => {
                 self.maps = Maps::parse(&bytes, declared::LONGEST);
+                // Some file systems (btrfs) have one device for maps and another for stat.
+                for mapping in &mut self.maps.shared {
+                    if let Ok(Some(memory)) = remote::memory_at(pid, mapping) {
+                        mapping.memory = memory;
+                    }
+                }
                 self.is_readable = true;
             }
             Err(error) => self.is_readable = error.kind() != io::ErrorKind::PermissionDenied,

@@ -59,6 +59,7 @@ fn counting() -> SlabSnapshot {
             count: 8,
             claimed: 2,
             ownerless: 0,
+            unknown: 0,
         }),
         read: Monotonic(AT.0 - SECOND),
     };
