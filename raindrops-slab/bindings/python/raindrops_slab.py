@@ -332,6 +332,8 @@ class Slot:
     def _fill(self):
         pointer = _check(_library.raindrops_slab_claim(self._slab._pointer, self._writing))
         self._give_back = weakref.finalize(self, _library.raindrops_slot_release, pointer)
+        # At exit other threads may still count; of who has ended nothing needs to be given back.
+        self._give_back.atexit = False
         fields = {}
         for field in self._slab.fields:
             name, kind = field.name.encode(), _KINDS[field.kind]

@@ -21,10 +21,11 @@
 # count: Process._fork, which fork calls, makes the child's fields forget where they count.
 #
 # What a count costs: `slot[:requests].incr`, with the field kept, is one method written in C, as
-# Raindrops#incr is, and took 30 ns where that took 31. It stays so however many processes count, because
-# no two of them write to one word; Raindrops#incr takes three times as long with two.
-# `slot.incr(:requests)` took 77 ns: a method and a look-up more. The methods written in C are not
-# called through Fiddle, which takes microseconds: Ruby is told their addresses, once.
+# Raindrops#incr is; `slot.incr(:requests)` is a method and a look-up more. docs/performance.md has the
+# figures. The methods written in C are not called through Fiddle, which takes microseconds: Ruby is
+# told their addresses, once.
+
+RUBY_VERSION >= "3.1" or raise LoadError, "raindrops_slab needs Ruby 3.1, to notice forks"
 
 require "fiddle"
 
@@ -311,10 +312,10 @@ class RaindropsSlab
       @fields.each_value { |field| field.point(0, 0) }
     end
 
-    # Makes fields count that do not. False where they do.
+    # Makes fields count that do not.
     def wake
       @released and raise Error, "the slot has been released"
-      @counts and return false
+      @counts and return
 
       begin
         claim
@@ -322,7 +323,6 @@ class RaindropsSlab
         warn "raindrops_slab: process #{$$} does not count: #{error.message}"
         @lock.synchronize { lose }
       end
-      true
     end
 
     private
@@ -376,8 +376,18 @@ class RaindropsSlab
       # Why it did not count: not claimed in this process yet, or a wrong value.
       def again(number, value)
         method = DOING.fetch(number)
-        @slot.wake and return __send__(method, value)
-        raise ArgumentError, "cannot #{method} #{@name} with #{value.inspect}: it is a #{kind}"
+        if Thread.current[:raindrops_slab_again]
+          raise ArgumentError, "cannot #{method} #{@name} with #{value.inspect}: it is a #{kind}"
+        end
+
+        # Another thread may have claimed meanwhile, so that there is one more try in any case.
+        @slot.wake
+        begin
+          Thread.current[:raindrops_slab_again] = true
+          __send__(method, value)
+        ensure
+          Thread.current[:raindrops_slab_again] = nil
+        end
       end
     end
 

@@ -283,7 +283,8 @@ mod tests {
         let field = |field| lines(&view, Dialect::OpenMetrics, field);
         let requests = "raindrops_slab_events_total{slab=\"shop\",field=\"requests\",service=\"app.service\"} 7";
         assert_eq!(field("\"requests\","), [requests]);
-        let longest = "raindrops_slab_value{slab=\"shop\",field=\"longest\",service=\"app.service\"} 71000";
+        let longest =
+            "raindrops_slab_value{slab=\"shop\",field=\"longest\",service=\"app.service\"} 71000";
         assert_eq!(field("\"longest\","), [longest]);
         let count = "raindrops_slab_observations_count{slab=\"shop\",field=\"answer\",service=\"app.service\"} 6";
         assert_eq!(field("_count{"), [count]);

@@ -92,13 +92,13 @@ class RaindropsSlab::Middleware
   def call(env)
     env["PATH_INFO"] == @path and return stats_response
 
-    held = @calling.hold
     begin
+      held = @calling.hold
       @requests.incr
       status, headers, body = @app.call(env)
       [status, headers, Proxy.new(body, @writing)]
     ensure
-      @calling.give_back(held)
+      held and @calling.give_back(held)
     end
   end
 

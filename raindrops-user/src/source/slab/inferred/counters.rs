@@ -14,23 +14,21 @@ use crate::{
 pub(super) const NAMES: [&str; 2] = ["calling", "writing"];
 /// Counters that are shown of one memory.
 const MOST: usize = 64;
-/// Requests that a worker with threads works on, at most.
-const THREADS: u64 = 64;
 /// Of each worker, those that others left behind when they were killed included.
 const PLAUSIBLE: u64 = 1024;
 
-/// Whether these may be numbers of requests that are worked on. What only rises is a counter.
+/// Whether these may be numbers of requests that are worked on. What only rises is a counter: unless
+/// one has been seen to fall they are taken for calls only where each worker has one at most.
 pub(super) fn are_calls(words: &Words, fell: bool, family: &Family<'_>) -> bool {
     let workers = family
         .values()
         .filter(|it| it.process.member.role.accepts());
-    let each = |kind: Kind| if kind == Kind::Unicorn { 1 } else { THREADS };
-    let (mut threads, mut plausible) = (0, 0);
-    for worker in workers {
-        threads += each(worker.process.member.kind);
-        plausible += PLAUSIBLE;
-    }
-    let most = if fell { plausible } else { threads };
+    let of_worker = |kind| match kind {
+        _ if fell => PLAUSIBLE,
+        Kind::Unicorn => 1,
+        _ => 0,
+    };
+    let most = workers.map(|it| of_worker(it.process.member.kind)).sum();
     let sum = words.get(0).checked_add(words.get(1));
     sum.is_some_and(|sum| sum <= most)
 }
