@@ -4,13 +4,16 @@
 //! that cannot overflow, and nothing beyond the static part is ever believed: [`Layout`] is made of
 //! a copy of it, once, and says where to read from then on.
 
+mod refused;
+
 use alloc::{string::String, vec, vec::Vec};
-use core::fmt;
 
 use crate::field::{
     Field, Invalid, Kind, LONGEST_NAME, LONGEST_UNIT, MOST_FIELDS, MOST_SLOTS, Schema, Unit,
     is_name,
 };
+
+pub use self::refused::Refused;
 
 /// The first eight bytes. No text begins with the first, and a transfer that mends line ends breaks
 /// the last.
@@ -111,70 +114,6 @@ pub struct Layout {
     slot_count: u32,
     fields: Vec<Placed>,
 }
-
-/// Why bytes are not taken for a slab.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
-    TooShort {
-        bytes: usize,
-    },
-    Magic,
-    ByteOrder,
-    Version {
-        major: u16,
-    },
-    /// Its creator has not finished, or died before it did.
-    NotReady,
-    State,
-    HeaderLength(u32),
-    Fields(u32),
-    Slots(u32),
-    /// The lengths and offsets do not agree with each other.
-    Lengths,
-    /// It says that it is longer than what there is.
-    Truncated {
-        says: u64,
-        bytes: u64,
-    },
-    TooLong(u64),
-    Checksum,
-    Name,
-    /// The field of this number.
-    Field {
-        index: u32,
-        why: &'static str,
-    },
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooShort { bytes } => write!(f, "not a slab: only {bytes} bytes long"),
-            Self::Magic => f.write_str("not a slab: it does not begin as one"),
-            Self::ByteOrder => f.write_str("made on a machine of another byte order"),
-            Self::Version { major } => {
-                write!(f, "of format version {major}; this reads version {MAJOR}")
-            }
-            Self::NotReady => f.write_str("its creator has not finished making it"),
-            Self::State => f.write_str("damaged: in no known state"),
-            Self::HeaderLength(bytes) => write!(f, "damaged: a header of {bytes} bytes"),
-            Self::Fields(count) => {
-                write!(f, "damaged: {count} fields (at most {MOST_FIELDS})")
-            }
-            Self::Slots(count) => write!(f, "damaged: {count} slots (at most {MOST_SLOTS})"),
-            Self::Lengths => f.write_str("damaged: its lengths do not agree"),
-            Self::Truncated { says, bytes } => {
-                write!(f, "truncated: {bytes} bytes of {says}")
-            }
-            Self::TooLong(bytes) => write!(f, "{bytes} bytes long: at most {LONGEST}"),
-            Self::Checksum => f.write_str("damaged: its checksum does not agree"),
-            Self::Name => f.write_str("damaged: its name is none"),
-            Self::Field { index, why } => write!(f, "damaged: field {index}: {why}"),
-        }
-    }
-}
-
-impl core::error::Error for Refused {}
 
 impl Layout {
     /// Lays out a new slab.
