@@ -72,7 +72,7 @@ pub fn layout(
 /// When it has another, or cannot be copied.
 pub fn is_still(
     known: &Layout,
-    copy: &mut dyn FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
+    mut copy: impl FnMut(usize, &mut [u8]) -> Result<(), DeclaredError>,
 ) -> Result<(), DeclaredError> {
     let mut header = [0; raindrops_slab::layout::FIXED];
     copy(0, &mut header)?;
