@@ -17,6 +17,7 @@ pub mod host;
 pub mod ids;
 pub mod logging;
 pub mod plan;
+pub mod processor_time;
 pub mod publish;
 pub mod queue;
 pub mod reconcile;

@@ -6,5 +6,6 @@ pub mod diag;
 pub mod netns;
 pub mod proc;
 pub mod puma;
+mod replaceable;
 pub mod slab;
 mod watch;

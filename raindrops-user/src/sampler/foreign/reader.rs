@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::{Aim, BATCH, Cost, Found, Published, Report};
 use crate::{
     ids::{Monotonic, NetnsId},
+    processor_time,
     sampler::queues::Queues,
     source::{
         diag::TcpConnection,
@@ -92,7 +91,7 @@ impl Reader {
         self.queues.retain(|netns, _| wanted.contains(netns));
         let mut refused = BTreeMap::new();
         let mut gone = BTreeSet::new();
-        let started = processor_time();
+        let started = processor_time::of_this_thread();
         for netns in &wanted {
             match self.sample(*netns, began)? {
                 Visit::Done(()) => {}
@@ -104,7 +103,7 @@ impl Reader {
                 }
             }
         }
-        self.cost.reading = processor_time().saturating_sub(started);
+        self.cost.reading = processor_time::of_this_thread().saturating_sub(started);
         self.forget(&gone, &refused);
         let interval = match self.aim {
             Aim::Nothing => NAMED,
@@ -198,9 +197,9 @@ impl Reader {
     }
 
     fn look(&mut self) {
-        let started = processor_time();
+        let started = processor_time::of_this_thread();
         self.inhabitants = Inhabitants::look(Path::new("/proc"));
-        self.cost.looking = processor_time().saturating_sub(started);
+        self.cost.looking = processor_time::of_this_thread().saturating_sub(started);
         self.cost.processes = self.inhabitants.processes;
         self.looked = Some(self.began);
     }
@@ -313,14 +312,6 @@ fn chosen(
     }
     let beyond = all.len() - chosen.len();
     (chosen, beyond)
-}
-
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        time.tv_nsec.unsigned_abs() as u32,
-    )
 }
 
 #[cfg(test)]

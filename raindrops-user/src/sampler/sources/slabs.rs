@@ -40,7 +40,7 @@ pub fn slabs(
         format!("a look at slabs has taken {seconds} s so far")
     } else if !snapshot.quarantined.is_empty() {
         format!(
-            "{} took over a second to read; left alone for a minute",
+            "{} took over a second to read, or a file; left alone for a minute",
             plural(snapshot.quarantined.len() as u64, "process")
         )
     } else if !snapshot.unreadable.is_empty() {

@@ -25,8 +25,6 @@ use raindrops_ebpf::{
     turns::{self as abi, LISTED, ListedConnection, ListenerTurns, LookOver, WorkerTurns},
 };
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::{
     Bpf, BpfError, Wire,
     load::{load_program, refused, shared, take},
@@ -39,6 +37,7 @@ use crate::{
     causes::with_causes,
     ids::{Monotonic, Pid, StartTicks},
     plan::{Off, TurnsPlan},
+    processor_time,
     snapshot::{ListenerKey, ListenerTurnCounts, TurnsSnapshot, WorkerKey, WorkerTurnCounts},
     turns::{Found, Oldest, Thread, class},
     view::Class,
@@ -302,7 +301,7 @@ impl Bpf {
         if !turns.is_due(now, is_read) {
             return;
         }
-        let began = processor_time();
+        let began = processor_time::of_this_thread();
         let is_whole = if self.has_no_connections() {
             Ok(true)
         } else {
@@ -318,7 +317,7 @@ impl Bpf {
                 turns.look += 1;
                 turns.looked = Some(Look {
                     at: now,
-                    cost: processor_time().saturating_sub(began),
+                    cost: processor_time::of_this_thread().saturating_sub(began),
                     is_whole,
                 });
             }
@@ -470,15 +469,6 @@ impl Bpf {
             threads: threads.collect(),
         })
     }
-}
-
-/// Of this thread: a look that is kept waiting by others' work costs nothing.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
 }
 
 /// Whether a thread still is one of its process.

@@ -7,13 +7,11 @@
 use std::{
     collections::BTreeSet,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
-
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     ProcReader,
@@ -22,14 +20,14 @@ use super::{
 };
 use crate::{
     ids::{Inode, Monotonic, Pid, Tid},
+    processor_time,
     snapshot::ProcSnapshot,
-    source::watch::{Quarantine, Watch, lock, quarantine},
+    source::{
+        replaceable::Replaceable,
+        watch::{Watch, lock},
+    },
 };
 
-/// How long one process may take before its thread is left behind.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Threads left behind at one time; after that the source stays busy.
-const LEFT_BEHIND: usize = 4;
 /// How long a drop waits.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -38,16 +36,7 @@ const MOMENT: Duration = Duration::from_millis(200);
 pub struct ProcThread {
     root: PathBuf,
     shared: Arc<Shared>,
-    quarantine: Quarantine,
-    reading: Reading,
-    left_behind: Vec<(Pid, Reading)>,
-    patience: Duration,
-}
-
-#[derive(Debug)]
-struct Reading {
-    watch: Arc<Watch>,
-    thread: JoinHandle<()>,
+    reading: Replaceable,
 }
 
 #[derive(Debug, Default)]
@@ -92,15 +81,11 @@ impl Request {
 impl ProcThread {
     pub fn start(root: PathBuf) -> io::Result<Self> {
         let shared = Arc::default();
-        let quarantine = Quarantine::default();
-        let reading = Reading::start(&root, &shared, &quarantine)?;
+        let reading = Replaceable::start(|watch| spawn(&root, &shared, watch))?;
         Ok(Self {
             root,
             shared,
-            quarantine,
             reading,
-            left_behind: Vec::new(),
-            patience: PATIENCE,
         })
     }
 
@@ -113,7 +98,8 @@ impl ProcThread {
         extra: BTreeSet<Pid>,
         threads: BTreeSet<(Pid, Tid)>,
     ) {
-        self.replace_hung();
+        self.reading
+            .replace_hung(|watch| spawn(&self.root, &self.shared, watch));
         let request = Request {
             listeners,
             extra,
@@ -165,58 +151,27 @@ impl ProcThread {
             .unwrap_or_else(PoisonError::into_inner);
         state.latest.clone()
     }
-
-    fn replace_hung(&mut self) {
-        self.left_behind.retain(|(pid, reading)| {
-            let hangs = !reading.thread.is_finished();
-            if hangs {
-                quarantine(&self.quarantine, *pid);
-            }
-            hangs
-        });
-        let Some(pid) = self.reading.watch.stuck(Monotonic::now(), self.patience) else {
-            return;
-        };
-        if self.left_behind.len() >= LEFT_BEHIND {
-            return;
-        }
-        quarantine(&self.quarantine, pid);
-        // Where no thread can be made the old one stays: the source is seen to be busy.
-        if let Ok(new) = Reading::start(&self.root, &self.shared, &self.quarantine) {
-            let old = std::mem::replace(&mut self.reading, new);
-            old.watch.stop();
-            self.left_behind.push((pid, old));
-        }
-    }
 }
 
 impl Drop for ProcThread {
     fn drop(&mut self) {
-        self.reading.watch.stop();
+        self.reading.stop();
         // Taken so that the thread is either before its look at the stop, or asleep.
         drop(lock(&self.shared.state));
         self.shared.changed.notify_all();
         let began = Instant::now();
-        while !self.reading.thread.is_finished() && began.elapsed() < MOMENT {
+        while !self.reading.has_ended() && began.elapsed() < MOMENT {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-impl Reading {
-    fn start(
-        root: &std::path::Path,
-        shared: &Arc<Shared>,
-        quarantine: &Quarantine,
-    ) -> io::Result<Self> {
-        let watch = Arc::new(Watch::new(Arc::clone(quarantine)));
-        let reader = ProcReader::watched(root.to_owned(), Arc::clone(&watch));
-        let shared = Arc::clone(shared);
-        let thread = Builder::new()
-            .name("raindrops-proc".into())
-            .spawn(move || shared.read(reader))?;
-        Ok(Self { watch, thread })
-    }
+fn spawn(root: &Path, shared: &Arc<Shared>, watch: Arc<Watch>) -> io::Result<JoinHandle<()>> {
+    let reader = ProcReader::watched(root.to_owned(), watch);
+    let shared = Arc::clone(shared);
+    Builder::new()
+        .name("raindrops-proc".into())
+        .spawn(move || shared.read(reader))
 }
 
 impl Shared {
@@ -253,7 +208,7 @@ impl Shared {
                 next
             };
 
-            let began = processor_time();
+            let began = processor_time::of_this_thread();
             let known = lock(&self.state).latest.clone();
             // A thread that was left behind may have found it.
             reader.known.clone_from(&known);
@@ -261,13 +216,19 @@ impl Shared {
             let snapshot = match (step, known) {
                 (Step::Refresh, Some(known)) => {
                     let refresh = reader.refresh(&known);
-                    pace.refreshed(Monotonic::now(), processor_time().saturating_sub(began));
+                    pace.refreshed(
+                        Monotonic::now(),
+                        processor_time::of_this_thread().saturating_sub(began),
+                    );
                     stale |= refresh.needs_scan();
                     Arc::new(refresh.applied_to(&known))
                 }
                 _ => {
                     let snapshot = reader.scan(&request.listeners, &request.extra);
-                    pace.scanned(Monotonic::now(), processor_time().saturating_sub(began));
+                    pace.scanned(
+                        Monotonic::now(),
+                        processor_time::of_this_thread().saturating_sub(began),
+                    );
                     scanned = request;
                     stale = false;
                     snapshot
@@ -285,14 +246,6 @@ impl Shared {
             self.changed.notify_all();
         }
     }
-}
-
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        time.tv_nsec.unsigned_abs() as u32,
-    )
 }
 
 #[cfg(test)]

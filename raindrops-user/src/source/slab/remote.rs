@@ -53,10 +53,10 @@ pub fn copy(pid: Pid, address: u64, to: &mut [u8]) -> io::Result<()> {
         iov_len: to.len(),
     };
     let raw = libc::pid_t::try_from(pid.0).map_err(io::Error::other)?;
+    let (local, remote) = (&raw const local, &raw const remote);
     // SAFETY: the local range is a buffer that is borrowed for the call; the remote one is an
     // address that the kernel checks.
-    let copied =
-        unsafe { libc::process_vm_readv(raw, &raw const local, 1, &raw const remote, 1, 0) };
+    let copied = unsafe { libc::process_vm_readv(raw, local, 1, remote, 1, 0) };
     match usize::try_from(copied) {
         Ok(copied) if copied == to.len() => Ok(()),
         Ok(_) => Err(io::Error::from_raw_os_error(libc::EFAULT)),

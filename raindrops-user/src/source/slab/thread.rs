@@ -10,20 +10,18 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::look::Looker;
 use crate::{
     config::SlabPlaces,
     ids::{Monotonic, Pid},
+    processor_time,
     snapshot::slabs::{SlabSnapshot, Suspect},
-    source::watch::{Quarantine, Watch, lock, quarantine},
+    source::{
+        replaceable::Replaceable,
+        watch::{Watch, lock},
+    },
 };
 
-/// How long one process may take before its thread is left behind.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Threads left behind at one time; after that the source stays busy.
-const LEFT_BEHIND: usize = 4;
 /// Between looks, while somebody reads what they find and while nobody does.
 const INTERVAL: Duration = Duration::from_millis(100);
 const UNREAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,15 +33,7 @@ const SHARE: u32 = 100;
 pub struct SlabThread {
     places: SlabPlaces,
     shared: Arc<Shared>,
-    quarantine: Quarantine,
-    looking: Looking,
-    left_behind: Vec<(Pid, Looking)>,
-}
-
-#[derive(Debug)]
-struct Looking {
-    watch: Arc<Watch>,
-    thread: JoinHandle<()>,
+    looking: Replaceable,
 }
 
 #[derive(Debug, Default)]
@@ -66,21 +56,19 @@ impl SlabThread {
     /// When the thread cannot be started.
     pub fn start(places: SlabPlaces) -> io::Result<Self> {
         let shared = Arc::default();
-        let quarantine = Quarantine::default();
-        let looking = Looking::start(&places, &shared, &quarantine)?;
+        let looking = Replaceable::start(|watch| spawn(&places, &shared, watch))?;
         Ok(Self {
             places,
             shared,
-            quarantine,
             looking,
-            left_behind: Vec::new(),
         })
     }
 
     /// Says whose memory is looked at from now on. Call it on every tick: it also replaces a thread
     /// that hangs.
     pub fn request(&mut self, suspects: Arc<BTreeMap<Pid, Suspect>>) {
-        self.replace_hung();
+        self.looking
+            .replace_hung(|watch| spawn(&self.places, &self.shared, watch));
         let mut state = lock(&self.shared.state);
         let is_first = state.suspects.is_none();
         state.suspects = Some(suspects);
@@ -112,56 +100,27 @@ impl SlabThread {
     pub fn busy_since(&self) -> Option<Monotonic> {
         lock(&self.shared.state).busy
     }
-
-    fn replace_hung(&mut self) {
-        self.left_behind.retain(|(pid, looking)| {
-            let hangs = !looking.thread.is_finished();
-            if hangs {
-                quarantine(&self.quarantine, *pid);
-            }
-            hangs
-        });
-        let Some(pid) = self.looking.watch.stuck(Monotonic::now(), PATIENCE) else {
-            return;
-        };
-        if self.left_behind.len() >= LEFT_BEHIND {
-            return;
-        }
-        quarantine(&self.quarantine, pid);
-        if let Ok(new) = Looking::start(&self.places, &self.shared, &self.quarantine) {
-            let old = std::mem::replace(&mut self.looking, new);
-            old.watch.stop();
-            self.left_behind.push((pid, old));
-        }
-    }
 }
 
 impl Drop for SlabThread {
     /// Ends the thread without waiting for it: it may hang.
     fn drop(&mut self) {
-        self.looking.watch.stop();
+        self.looking.stop();
         drop(lock(&self.shared.state));
         self.shared.changed.notify_all();
     }
 }
 
-impl Looking {
-    fn start(
-        places: &SlabPlaces,
-        shared: &Arc<Shared>,
-        quarantine: &Quarantine,
-    ) -> io::Result<Self> {
-        let watch = Arc::new(Watch::new(Arc::clone(quarantine)));
-        let looker = Looker::new(places.clone(), Arc::clone(&watch));
-        let shared = Arc::clone(shared);
-        let thread = {
-            let watch = Arc::clone(&watch);
-            Builder::new()
-                .name("raindrops-slab".into())
-                .spawn(move || shared.look(looker, &watch))?
-        };
-        Ok(Self { watch, thread })
-    }
+fn spawn(
+    places: &SlabPlaces,
+    shared: &Arc<Shared>,
+    watch: Arc<Watch>,
+) -> io::Result<JoinHandle<()>> {
+    let looker = Looker::new(places.clone(), Arc::clone(&watch));
+    let shared = Arc::clone(shared);
+    Builder::new()
+        .name("raindrops-slab".into())
+        .spawn(move || shared.look(looker, &watch))
 }
 
 impl Shared {
@@ -193,9 +152,9 @@ impl Shared {
             state.busy = Some(Monotonic::now());
             drop(state);
 
-            let began = processor_time();
+            let began = processor_time::of_this_thread();
             let snapshot = Arc::new(looker.look(&suspects));
-            let cost = processor_time().saturating_sub(began);
+            let cost = processor_time::of_this_thread().saturating_sub(began);
 
             let mut state = lock(&self.state);
             if watch.stopped() {
@@ -209,12 +168,4 @@ impl Shared {
             state.busy = None;
         }
     }
-}
-
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        time.tv_nsec.unsigned_abs() as u32,
-    )
 }

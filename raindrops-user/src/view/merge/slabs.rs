@@ -155,7 +155,8 @@ pub(super) fn gaps(inputs: &Inputs<'_>) -> Vec<Gap> {
     if snapshot.beyond {
         gaps.push(Gap {
             what: "slabs-not-read".to_owned(),
-            text: "there are more slabs than are read".to_owned(),
+            text: "there are more slabs, or more figures of workers in one, than are read"
+                .to_owned(),
             count: 1,
             hint: "remove files that nobody uses from the directory of slabs".to_owned(),
             ..Gap::default()

@@ -82,7 +82,7 @@ fn leaves_a_process_that_hangs_behind() {
     proc.freeze(50);
     let mut thread = ProcThread::start(proc.root()).unwrap();
     // Long enough that process 51 is not taken for one that hangs, however busy the machine.
-    thread.patience = Duration::from_secs(1);
+    thread.reading.patience = Duration::from_secs(1);
     thread.request(wanted(), BTreeSet::new(), BTreeSet::new());
     assert_eq!(thread.wait_for_first(Duration::from_millis(100)), None);
     assert!(thread.busy_since().is_some());
@@ -90,15 +90,15 @@ fn leaves_a_process_that_hangs_behind() {
     let snapshot = wait_for(&mut thread, |_, _| true);
     assert_eq!(snapshot.processes.keys().collect::<Vec<_>>(), [&Pid(51)]);
     assert_eq!(snapshot.quarantined, [Pid(50)].into());
-    assert_eq!(thread.left_behind.len(), 1);
+    assert_eq!(thread.reading.left_behind.len(), 1);
 
     proc.thaw(50);
     let began = Instant::now();
-    while !thread.left_behind.is_empty() && began.elapsed() < LONG {
+    while !thread.reading.left_behind.is_empty() && began.elapsed() < LONG {
         thread.request(wanted(), BTreeSet::new(), BTreeSet::new());
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(thread.left_behind.is_empty());
+    assert!(thread.reading.left_behind.is_empty());
 }
 
 #[test]

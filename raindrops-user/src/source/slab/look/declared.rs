@@ -82,8 +82,7 @@ impl Looker {
             self.watch.end();
             match read {
                 Ok(()) => {
-                    let slab = self.slab(*memory, place, layout, suspects, snapshot);
-                    snapshot.slabs.push(slab);
+                    self.add(*memory, place, layout, suspects, snapshot);
                 }
                 Err(error) => snapshot.refused.push(refusal(place, &error)),
             }
@@ -138,13 +137,9 @@ impl Looker {
                         declared::read(layout, &mut reading, copy)
                     });
                     self.reading = reading;
-                    if read.is_none() {
-                        // Gone, or another one by now: looked at anew.
-                        continue;
-                    } else {
-                        let slab = self.slab(*memory, place, layout, suspects, snapshot);
-                        snapshot.slabs.push(slab);
-                    }
+                    // Gone, or another one by now: looked at anew.
+                    let Some(()) = read else { continue };
+                    self.add(*memory, place, layout, suspects, snapshot);
                 }
                 Ok(_) => snapshot.beyond = true,
                 Err(NotDeclared::Refused(reason)) => snapshot.refused.push(Refusal {
@@ -211,22 +206,22 @@ impl Looker {
         holders
     }
 
-    fn slab(
+    /// Adds the slab that was copied last.
+    fn add(
         &mut self,
         memory: Memory,
         place: Place,
         layout: &Layout,
         suspects: &BTreeMap<Pid, Suspect>,
-        snapshot: &SlabSnapshot,
-    ) -> Slab {
-        let (now, quarantined) = (snapshot.taken, &snapshot.quarantined);
+        snapshot: &mut SlabSnapshot,
+    ) {
         let pids: BTreeSet<Pid> = self
             .processes
             .iter()
             .filter(|(_, known)| known.maps(memory).is_some())
             .map(|(pid, _)| *pid)
             .collect();
-        let owners = self.owners(memory, layout, suspects, quarantined);
+        let owners = self.owners(memory, layout, suspects, &snapshot.quarantined);
         let judge = |owner| owners.get(&owner).copied().unwrap_or(Judged::Unknown);
         let claims = claims(layout, &self.reading, judge);
         let is_told = |field: &Placed| claims.unknown == 0 || field.field.kind != FieldKind::Gauge;
@@ -235,7 +230,9 @@ impl Looker {
             .filter_map(|pid| suspects.get(pid)?.member.server.as_ref())
             .collect();
         let known = |values: Vec<_>| values.into_iter().map(Some).collect();
-        Slab {
+        let most_workers = WORKER_FIGURES / layout.fields().len();
+        snapshot.beyond |= claims.workers.len() > most_workers;
+        snapshot.slabs.push(Slab {
             memory,
             kind: SlabKind::Declared,
             name: Some(layout.name().to_owned()),
@@ -262,7 +259,7 @@ impl Looker {
             workers: claims
                 .workers
                 .into_iter()
-                .take(WORKER_FIGURES / layout.fields().len())
+                .take(most_workers)
                 .map(|(worker, values)| (worker, known(values)))
                 .collect(),
             slots: Some(Slots {
@@ -271,8 +268,8 @@ impl Looker {
                 ownerless: claims.ownerless,
                 unknown: claims.unknown,
             }),
-            read: now,
-        }
+            read: snapshot.taken,
+        });
     }
 }
 

@@ -95,6 +95,7 @@ impl Looker {
             self.watch.end();
             if !is_there {
                 self.strangers.remove(&owner);
+                self.strangers_time += Monotonic::now().since(now);
                 return Judged::Nobody;
             }
             if quarantined.contains(&pid) {
