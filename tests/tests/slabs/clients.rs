@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result};
 use raindrops_tests::{
     client::{Address, Client},
     daemon::{Place, User},
-    netns,
+    lookup, netns, processes,
     servers::{Server, rainbows},
     shown_slabs,
     skip::{Need, can_run},
 };
 use raindrops_user::view::{View, slabs::Number};
+use rustix::process::Signal;
 
 use super::{Chance, is_of};
 
@@ -58,6 +59,23 @@ fn of_each_worker() -> Result<()> {
             })?;
             assert_eq!(shown(&server, &daemon.slabs_anew()?)?, expected);
         }
+        // Clients of a worker that was killed are nobody's, and the other's stay.
+        while clients.is_empty() {
+            clients.push(connected(&server)?);
+        }
+        let killed = clients[0].0;
+        let left = clients.iter().filter(|(pid, _)| *pid != killed).count() as u64;
+        let other = server.workers().into_iter().find(|pid| *pid != killed);
+        let other = other.context("there is one worker only")?;
+        processes::signal(killed, Signal::KILL)?;
+        let view = daemon.until("one worker less", |view| {
+            view.slabs.iter().all(|slab| !slab.pids.contains(&killed))
+        })?;
+        assert_eq!(
+            shown_slabs::of_worker(&view, other)?.get("clients"),
+            Some(&Number::Count(left))
+        );
+        assert!(lookup::worker(&view, killed).is_err());
         Ok(())
     })
 }

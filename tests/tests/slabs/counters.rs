@@ -4,12 +4,16 @@ use anyhow::{Result, ensure};
 use raindrops_tests::{
     client::{Address, Client},
     daemon::{Place, User},
-    netns,
+    netns, processes,
     servers::{Server, unicorn},
     shown_slabs,
     skip::{Need, can_run},
 };
-use raindrops_user::view::{View, slabs::Number};
+use raindrops_user::view::{
+    View,
+    slabs::{Number, Slab},
+};
+use rustix::process::Signal;
 
 use super::{Chance, is_of};
 
@@ -41,6 +45,25 @@ fn in_a_file() -> Result<()> {
             ensure!(said(&server)? == before, "the application counts by itself");
             assert_eq!(shown(&server, &view)?, before);
         }
+        // What a killed worker has counted stays, with him and with us.
+        let killed = server.workers()[0];
+        processes::signal(killed, Signal::KILL)?;
+        let path = server.path(unicorn::COUNTERS).display().to_string();
+        daemon.until("the worker that takes his place", |view| {
+            let workers = server.workers();
+            let has_it = |slab: &Slab| {
+                let mut all = workers.iter();
+                slab.r#where == path && all.all(|pid| slab.pids.contains(pid))
+            };
+            let is_gone = |slab: &Slab| !slab.pids.contains(&killed);
+            workers.len() == 2
+                && !workers.contains(&killed)
+                && view.slabs.iter().any(has_it)
+                && view.slabs.iter().all(is_gone)
+        })?;
+        get(&server, "/count/1/3")?;
+        let before = said(&server)?;
+        assert_eq!(shown(&server, &daemon.slabs_anew()?)?, before);
         Ok(())
     })
 }
