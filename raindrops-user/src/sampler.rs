@@ -10,6 +10,7 @@ mod foreign;
 mod hidden;
 mod old_turns;
 mod older_unix;
+mod once;
 mod ownership;
 mod programs;
 mod queues;
@@ -19,7 +20,7 @@ mod unseen;
 mod watched;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -27,7 +28,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use self::{ask::Asker, foreign::ForeignError};
+pub use self::{ask::Asker, foreign::ForeignError, once::one_tick};
 use self::{
     ask::Asks,
     cross_check::CrossCheck,
@@ -37,7 +38,7 @@ use self::{
     older_unix::OlderUnix,
     ownership::{Evidence, Ownership, acceptors},
     programs::{Choice, Programs},
-    suspects::{Suspects, suspects},
+    suspects::Suspects,
     unseen::UnseenAccepts,
     watched::Watched,
 };
@@ -46,25 +47,18 @@ use crate::{
     host::Facts,
     ids::{Monotonic, Pid, Tid},
     plan::{
-        self, AcceptHook, Off, Turns,
+        AcceptHook, Off, Turns,
         netns::{NetnsChoice, namespaces},
     },
     publish::Hub,
     select::Selector,
     snapshot::{ListenerCounts, ListenerKey},
-    source::{
-        bpf::Dumps,
-        diag::DiagError,
-        proc::{ProcReader, ProcThread},
-        puma::PumaControls,
-        slab::{Looker, SlabThread},
-    },
+    source::{bpf::Dumps, diag::DiagError, proc::ProcThread, puma::PumaControls, slab::SlabThread},
     view::{
         Gap, Host, View,
         losses::Losses,
         merge::{Inputs, merge},
         recent::Marks,
-        servers::classify,
         waiting::Waiting,
     },
 };
@@ -202,54 +196,6 @@ impl Sampler {
             log::error!("the sampling thread had panicked");
         }
     }
-}
-
-/// One view without a daemon: what a single reading can tell.
-///
-/// # Errors
-/// When there can be no view at all.
-pub fn one_tick() -> Result<View, SamplerError> {
-    let facts = Facts::gather(true);
-    let wall = SystemTime::now();
-    let namespaces = namespaces(&facts, None).map_err(SamplerError::NotAllowed)?;
-    let watched = Watched::open(namespaces)?;
-    let inodes = watched.inodes();
-    let proc = ProcReader::new(PathBuf::from("/proc")).scan(&inodes, &BTreeSet::new());
-    // Where the daemon could not load the programs either, that is what there is to say.
-    let off = plan::bpf(&facts, true, AcceptHook::Auto, Turns::On)
-        .err()
-        .unwrap_or_else(|| Off {
-            reason: "a single reading, without a daemon".to_owned(),
-            grant: Some("start the daemon: raindrops serve".to_owned()),
-        });
-    let servers = classify(&proc, &inodes, &BTreeMap::new());
-    let mut slabs = Looker::once(SlabPlaces::default());
-    let slabs = slabs.look(&suspects(&proc, &servers));
-    let now = Monotonic::now();
-    let sources = vec![
-        sources::bpf_off(&off),
-        sources::sock_diag(&watched, now),
-        sources::netns(&watched, now, facts.capabilities.sys_ptrace),
-        sources::processes(Some(&proc), None, now, facts.capabilities.sys_ptrace),
-        sources::slabs(Some(&slabs), None, now, facts.capabilities.sys_ptrace),
-    ];
-    Ok(merge(Inputs {
-        host: &host(&facts),
-        sources,
-        gaps: sources::gaps(&watched).collect(),
-        now,
-        wall,
-        since: wall,
-        namespaces: &watched.for_view(),
-        ledger: None,
-        bpf: None,
-        marks: &Marks::default(),
-        proc: Some(&proc),
-        servers: Some(&servers),
-        puma: None,
-        exits: &BTreeMap::new(),
-        slabs: Some(&slabs),
-    }))
 }
 
 /// The sampling thread's state.
@@ -441,7 +387,7 @@ impl Sampling {
         let now = Monotonic::now();
         let slabs = self.slabs.latest();
         let mut gaps: Vec<Gap> = sources::gaps(&self.watched).collect();
-        gaps.extend(self.not_seeded());
+        gaps.extend(sources::not_seeded(&self.programs));
         gaps.extend(self.cross_check.gap());
         let mut view = merge(Inputs {
             host: &self.host,
@@ -489,20 +435,6 @@ impl Sampling {
         }
         self.old_turns = old_turns(&view.workers);
         view
-    }
-
-    fn not_seeded(&self) -> Option<Gap> {
-        let Programs::On(running) = &self.programs else {
-            return None;
-        };
-        (!running.seeded_completely).then(|| Gap {
-            what: "seeding-incomplete".to_owned(),
-            text: "connections older than the daemon were not all learnt: active may be too low"
-                .to_owned(),
-            count: 1,
-            hint: "restart the daemon when the host is calmer".to_owned(),
-            ..Gap::default()
-        })
     }
 }
 

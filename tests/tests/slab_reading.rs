@@ -19,7 +19,7 @@ use raindrops_tests::{
     client::{self, Address},
     daemon::{Daemon, Place, User, raindrops, source},
     netns, processes,
-    servers::unicorn,
+    servers::{Server, unicorn},
     skip::{Need, can_run},
     slab::by_worker,
 };
@@ -49,6 +49,18 @@ fn daemon(place: &Place, arguments: &[&str]) -> Result<(Daemon, PathBuf)> {
     let mut all = vec!["--no-bpf", "--config", &*config];
     all.extend(arguments);
     Ok((place.start(User::Same, &all)?, part))
+}
+
+/// A daemon that reads the slab of a server which has counted ten requests; that slab, and where the
+/// server listens.
+fn counting(server: &Server, place: &Place) -> Result<(Daemon, PathBuf, Address)> {
+    let path = server.slab();
+    let (daemon, _) = daemon(place, &["--slab", &path.to_string_lossy()])?;
+    let address = Address::Tcp(server.tcp[0]);
+    for _ in 0..10 {
+        client::short(&address, "/")?;
+    }
+    Ok((daemon, path, address))
 }
 
 fn at<'a>(view: &'a View, path: &Path) -> Option<&'a slabs::Slab> {
@@ -84,13 +96,8 @@ fn figures_are_with_their_workers() -> Result<()> {
     }
     netns::in_new(|| {
         let server = unicorn::start_with_slab(2)?;
-        let path = server.slab();
         let place = Place::new()?;
-        let (daemon, _) = daemon(&place, &["--slab", &path.to_string_lossy()])?;
-        let address = Address::Tcp(server.tcp[0]);
-        for _ in 0..10 {
-            client::short(&address, "/")?;
-        }
+        let (daemon, path, address) = counting(&server, &place)?;
         let parked = server.hold("parked")?;
         let _asking = client::asking(&address, 1, "/park/parked")?;
 
@@ -367,13 +374,8 @@ fn pids_of_a_container_are_told_from_the_hosts() -> Result<()> {
     }
     netns::in_new(|| {
         let server = unicorn::start_with_slab_in_container(2)?;
-        let path = server.slab();
         let place = Place::new()?;
-        let (daemon, _) = daemon(&place, &["--slab", &path.to_string_lossy()])?;
-        let address = Address::Tcp(server.tcp[0]);
-        for _ in 0..10 {
-            client::short(&address, "/")?;
-        }
+        let (daemon, path, _) = counting(&server, &place)?;
         daemon.until("the workers' figures, by their pids on the host", |view| {
             let workers: Vec<u32> = server.workers();
             let counted: Option<i64> = workers

@@ -136,6 +136,21 @@ fn found_later(found: FoundLater) -> Option<(String, String)> {
     })
 }
 
+/// Older connections that were not learnt.
+pub fn not_seeded(programs: &Programs) -> Option<Gap> {
+    let Programs::On(running) = programs else {
+        return None;
+    };
+    (!running.seeded_completely).then(|| Gap {
+        what: "seeding-incomplete".to_owned(),
+        text: "connections older than the daemon were not all learnt: active may be too low"
+            .to_owned(),
+        count: 1,
+        hint: "restart the daemon when the host is calmer".to_owned(),
+        ..Gap::default()
+    })
+}
+
 pub fn bpf_off(off: &Off) -> Source {
     Source {
         name: "bpf".to_owned(),

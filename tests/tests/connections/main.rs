@@ -1,5 +1,6 @@
 //! Connections that are asked for one by one, held against what both ends did.
 
+mod bounds;
 mod kernel;
 mod programs;
 
