@@ -22,8 +22,8 @@
 #
 # What a count costs: `slot[:requests].incr`, with the field kept, is one method written in C, as
 # Raindrops#incr is; `slot.incr(:requests)` is a method and a look-up more. docs/performance.md has the
-# figures. The methods written in C are not called through Fiddle, which takes microseconds: Ruby is
-# told their addresses, once.
+# figures. The methods written in C are not called through Fiddle, which costs more than the count: Ruby
+# is told their addresses, once.
 
 RUBY_VERSION >= "3.1" or raise LoadError, "raindrops_slab needs Ruby 3.1, to notice forks"
 
@@ -271,6 +271,7 @@ class RaindropsSlab
 
     # Claims it in this process, where it has not been.
     def claim
+      @released and raise Error, "the slot has been released"
       @lock.synchronize { @pointer or point(Library.slab_claim(@slab_pointer, SHARED)) }
       self
     end

@@ -57,19 +57,21 @@ enum Way {
     /// Two threads of one process, together only.
     SharedOneWord,
     SharedOneWordInC,
-    Binding,
+    RubyField,
+    RubySlot,
     Raindrops,
 }
 
 impl Way {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Single,
         Self::SingleInC,
         Self::Shared,
         Self::SharedInC,
         Self::SharedOneWord,
         Self::SharedOneWordInC,
-        Self::Binding,
+        Self::RubyField,
+        Self::RubySlot,
         Self::Raindrops,
     ];
 
@@ -81,13 +83,14 @@ impl Way {
             Self::SharedInC => "C: fetch_add",
             Self::SharedOneWord => "slab, two threads share the slot: one word",
             Self::SharedOneWordInC => "C: fetch_add by two processes, one word",
-            Self::Binding => "Ruby: RaindropsSlab, incr of a field",
+            Self::RubyField => "Ruby: RaindropsSlab, slot[:requests] kept, incr",
+            Self::RubySlot => "Ruby: RaindropsSlab, slot.incr(:requests)",
             Self::Raindrops => "Ruby: Raindrops#incr",
         }
     }
 
     const fn is_ruby(self) -> bool {
-        matches!(self, Self::Binding | Self::Raindrops)
+        matches!(self, Self::RubyField | Self::RubySlot | Self::Raindrops)
     }
 
     const fn is_only_together(self) -> bool {
@@ -204,7 +207,7 @@ impl Counters {
                 let theirs = || {
                     ready(
                         Command::new("ruby")
-                            .args(["-e", RUBY, "theirs"])
+                            .args(["-e", RUBY, "raindrops"])
                             .arg(&words),
                     )
                 };
@@ -214,17 +217,18 @@ impl Counters {
         }
         match binding() {
             Ok((path, library)) => {
-                let ours = || {
+                let ours = |way| {
                     ready(
                         Command::new("ruby")
                             .arg("-I")
                             .arg(&path)
-                            .args(["-e", RUBY, "ours"])
+                            .args(["-e", RUBY, way])
                             .arg(&slab)
                             .env("RAINDROPS_SLAB_LIB", &library),
                     )
                 };
-                counters.insert(Way::Binding, vec![ours()?, ours()?]);
+                counters.insert(Way::RubyField, vec![ours("field")?, ours("field")?]);
+                counters.insert(Way::RubySlot, vec![ours("slot")?, ours("slot")?]);
             }
             Err(error) => notes.push(format!("Not measured: the Ruby binding: {error:#}.")),
         }
