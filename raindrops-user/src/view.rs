@@ -5,6 +5,7 @@
 
 pub mod connections;
 pub mod durations;
+pub mod history;
 mod label;
 pub mod losses;
 pub mod merge;

@@ -75,8 +75,20 @@ fn eight_clients_and_one_thread() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         let listener = Address::Tcp(server.tcp[0]);
         let address = [listener.to_string()];
-        // Until its thread has answered, it is not known to be the one that does.
-        client::short(&listener, "/")?;
+        // Until its reactor has read for its thread, it is not known to do so.
+        wait::until("a known pool", || {
+            let mut client = Client::connect(&listener)?;
+            daemon.until("an idle client", |view| {
+                Doing::of_listeners(view, &address).is_ok_and(|doing| doing.idle == Some(1))
+            })?;
+            client.ask("/")?;
+            answered(&mut [client])?;
+            let view = daemon.until("no client", |view| {
+                Doing::of_listeners(view, &address).is_ok_and(|doing| doing.idle == Some(0))
+            })?;
+            let worker = lookup::worker(&view, server.master())?;
+            Ok((worker.class == Some(Class::Handoff)).then_some(()))
+        })?;
         let hold = server.hold("eight")?;
         let mut clients = asking(&listener, 8, "/park/eight")?;
         let asleep = Counted {
