@@ -11,14 +11,16 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::puma::{PumaControl, Token};
 use crate::{
     closest::closest,
+    history::{LONGEST_REACH, USUAL_REACH},
     plan::{AcceptHook, Turns, netns::NetnsChoice},
     select::Selector,
 };
@@ -34,8 +36,9 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "accept_hook",
+    "history",
     "inferred_slabs",
     "listener",
     "log",
@@ -107,6 +110,30 @@ pub struct Options {
     pub slab: Option<Vec<PathBuf>>,
     pub slab_directory: Option<PathBuf>,
     pub inferred_slabs: Option<bool>,
+    /// How long the past is kept: `15m`, `0s`.
+    #[serde(default, deserialize_with = "span")]
+    pub history: Option<Duration>,
+}
+
+/// As people write times: `90s`, `15m`.
+fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    let span = reach(&text).map_err(D::Error::custom)?;
+    Ok(Some(span))
+}
+
+/// How long the past is kept.
+///
+/// # Errors
+/// Where that is not a time, or too long a one.
+pub fn reach(text: &str) -> Result<Duration, String> {
+    let longest = humantime::format_duration(LONGEST_REACH);
+    let reach = humantime::parse_duration(text)
+        .map_err(|_| format!("{text:?} is not a time such as 90s or 15m"))?;
+    if reach > LONGEST_REACH {
+        return Err(format!("{text:?} is longer than {longest}"));
+    }
+    Ok(reach)
 }
 
 /// What is said of some listeners.
@@ -188,6 +215,7 @@ impl Options {
             slab: self.slab.or(other.slab),
             slab_directory: self.slab_directory.or(other.slab_directory),
             inferred_slabs: self.inferred_slabs.or(other.inferred_slabs),
+            history: self.history.or(other.history),
         }
     }
 }
@@ -230,6 +258,8 @@ pub struct Settings {
     /// Control servers of puma that are asked.
     pub puma: Vec<PumaControl>,
     pub slabs: SlabPlaces,
+    /// How long the past is kept.
+    pub history: Duration,
 }
 
 /// Where slabs are looked for.
@@ -269,6 +299,7 @@ impl Settings {
             slab,
             slab_directory,
             inferred_slabs,
+            history,
         } = options;
         let within = |name, range: std::ops::RangeInclusive<u32>, value: u32| {
             if range.contains(&value) {
@@ -317,6 +348,7 @@ impl Settings {
                     inferred: inferred_slabs.unwrap_or(default.inferred),
                 }
             },
+            history: history.unwrap_or(USUAL_REACH),
         })
     }
 

@@ -202,6 +202,7 @@ fn sampler_options(settings: &Settings) -> sampler::Options {
         verbose: settings.verbose,
         puma: settings.puma.clone(),
         slabs: settings.slabs.clone(),
+        history: settings.history,
     }
 }
 
@@ -321,6 +322,7 @@ impl Running<'_> {
             ("slab", new.slabs.files != old.slabs.files),
             ("slab_directory", new.slabs.directory != old.slabs.directory),
             ("inferred_slabs", new.slabs.inferred != old.slabs.inferred),
+            ("history", new.history != old.history),
         ] {
             if differs {
                 changes.push(format!("{name} needs a restart to change"));

@@ -13,6 +13,7 @@ pub mod diagnose;
 pub mod drift;
 pub mod escape;
 pub mod fact;
+pub mod history;
 pub mod host;
 pub mod ids;
 pub mod logging;

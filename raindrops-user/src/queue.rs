@@ -133,6 +133,28 @@ impl Ledger {
         }
     }
 
+    /// Longest queue since the last [`Ledger::begin_step`].
+    #[must_use]
+    pub fn step_peak(&self, key: &ListenerKey) -> Option<u32> {
+        let ListenerKey { netns, inode } = *key;
+        let domains = self
+            .domains
+            .iter()
+            .filter(|(scope, _)| scope.netns == netns);
+        domains
+            .filter_map(|(_, domain)| domain.entries.get(&inode))
+            .find_map(|entry| entry.step_peak)
+    }
+
+    /// Begins a step of the history, with the queues of the last sample.
+    pub fn begin_step(&mut self) {
+        for domain in self.domains.values_mut() {
+            for entry in domain.entries.values_mut() {
+                entry.step_peak = entry.queued;
+            }
+        }
+    }
+
     /// Forgets peaks but for the queues of the last sample. Totals stay.
     pub fn reset_peaks(&mut self) {
         for domain in self.domains.values_mut() {

@@ -4,6 +4,7 @@
 //! a client. Reads of other processes happen on yet another one ([`ProcThread`]), which may hang.
 
 mod ask;
+mod control;
 mod cross_check;
 mod exits;
 mod foreign;
@@ -23,14 +24,15 @@ use std::{
     collections::BTreeSet,
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
 
-pub use self::{ask::Asker, foreign::ForeignError, once::one_tick};
+pub use self::{ask::Asker, control::Resetter, foreign::ForeignError, once::one_tick};
 use self::{
     ask::Asks,
+    control::{Control, Wanted},
     cross_check::CrossCheck,
     exits::ExitLedger,
     hidden::hide_turns,
@@ -44,6 +46,7 @@ use self::{
 };
 use crate::{
     config::{PumaControl, SlabPlaces},
+    history::{History, Recorder},
     host::Facts,
     ids::{Monotonic, Pid, Tid},
     plan::{
@@ -56,6 +59,7 @@ use crate::{
     source::{bpf::Dumps, diag::DiagError, proc::ProcThread, puma::PumaControls, slab::SlabThread},
     view::{
         Gap, Host, View,
+        durations::Counts,
         losses::Losses,
         merge::{Inputs, merge},
         recent::Marks,
@@ -85,6 +89,8 @@ pub struct Options {
     pub verbose: bool,
     pub puma: Vec<PumaControl>,
     pub slabs: SlabPlaces,
+    /// How long the past is kept.
+    pub history: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,25 +112,8 @@ pub enum SamplerError {
 pub struct Sampler {
     control: Arc<Control>,
     puma: Arc<PumaControls>,
+    history: Arc<History>,
     thread: JoinHandle<()>,
-}
-
-#[derive(Debug)]
-struct Control {
-    wanted: Mutex<Wanted>,
-    asks: Asks,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Wanted {
-    sample_hz: u32,
-    stop: bool,
-}
-
-impl Control {
-    fn wanted(&self) -> std::sync::MutexGuard<'_, Wanted> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Sampler {
@@ -138,6 +127,7 @@ impl Sampler {
         let wanted = Wanted {
             sample_hz: options.sample_hz,
             stop: false,
+            reset: false,
         };
         let control = Arc::new(Control {
             wanted: Mutex::new(wanted),
@@ -145,12 +135,14 @@ impl Sampler {
         });
         let puma = Arc::new(PumaControls::default());
         puma.aim(options.puma.clone());
+        let history = Arc::new(History::reaching(options.history));
         let (first, published) = mpsc::channel();
         let thread = {
             let (control, puma) = (Arc::clone(&control), Arc::clone(&puma));
+            let recorder = Recorder::new(Arc::clone(&history));
             thread::Builder::new()
                 .name("sampler".to_owned())
-                .spawn(move || match Sampling::start(options, puma) {
+                .spawn(move || match Sampling::start(options, puma, recorder) {
                     Ok(mut sampling) => {
                         hub.publish(sampling.tick());
                         hub.published_by(thread::current());
@@ -167,6 +159,7 @@ impl Sampler {
         Ok(Self {
             control,
             puma,
+            history,
             thread,
         })
     }
@@ -180,6 +173,18 @@ impl Sampler {
     /// Asks these control servers of puma from now on.
     pub fn ask_puma(&self, controls: Vec<PumaControl>) {
         self.puma.aim(controls);
+    }
+
+    /// What was, for who asks.
+    #[must_use]
+    pub fn history(&self) -> Arc<History> {
+        Arc::clone(&self.history)
+    }
+
+    /// Who has peaks forgotten.
+    #[must_use]
+    pub fn resetter(&self) -> Resetter {
+        Resetter::new(Arc::clone(&self.control), self.thread.thread().clone())
     }
 
     /// Who asks the programs for what no view has.
@@ -224,10 +229,15 @@ struct Sampling {
     old_turns: BTreeSet<(Pid, Tid)>,
     may_read_others: bool,
     since: SystemTime,
+    recorder: Recorder,
 }
 
 impl Sampling {
-    fn start(options: Options, puma: Arc<PumaControls>) -> Result<Self, SamplerError> {
+    fn start(
+        options: Options,
+        puma: Arc<PumaControls>,
+        recorder: Recorder,
+    ) -> Result<Self, SamplerError> {
         let facts = Facts::gather(options.bpf);
         let mut processes =
             ProcThread::start(PathBuf::from("/proc")).map_err(SamplerError::Thread)?;
@@ -267,6 +277,7 @@ impl Sampling {
             old_turns: BTreeSet::new(),
             may_read_others: facts.capabilities.sys_ptrace,
             since,
+            recorder,
         })
     }
 
@@ -276,12 +287,15 @@ impl Sampling {
         loop {
             // Ends early when something is wanted otherwise, or a view at once.
             thread::park_timeout(next.saturating_duration_since(Instant::now()));
-            let wanted = *control.wanted();
+            let wanted = control.take();
             if wanted.stop {
                 return;
             }
             if let Some(ask) = control.asks.take() {
                 ask.answer(&mut self.programs, &self.hidden);
+            }
+            if wanted.reset {
+                self.watched.reset_peaks();
             }
             let now = Instant::now();
             let is_asked = hub.takes_request();
@@ -434,6 +448,16 @@ impl Sampling {
             self.cross_check.hurry(now);
         }
         self.old_turns = old_turns(&view.workers);
+        if self.recorder.is_due(now) {
+            let ledger = self.watched.ledger();
+            let wait = |key: &ListenerKey| {
+                let counts = bpf.as_ref()?.listeners.get(key)?;
+                Some(Counts::of(&counts.wait))
+            };
+            self.recorder
+                .end_step(&view, |key| ledger.step_peak(key), wait);
+            self.watched.begin_step();
+        }
         view
     }
 }

@@ -1,10 +1,10 @@
 //! `raindrops serve`: the daemon, in the foreground.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use raindrops_user::{
-    config::{MAX_CONNECTIONS, Options, SAMPLE_HZ},
+    config::{MAX_CONNECTIONS, Options, SAMPLE_HZ, reach},
     daemon::{self, CommandLine},
     plan::{AcceptHook, Turns, netns::NetnsChoice},
 };
@@ -40,6 +40,9 @@ pub struct Args {
     /// have mapped; may be repeated
     #[arg(long, value_name = "PATH")]
     slab: Vec<PathBuf>,
+    /// How long the past is kept for /v1/history and `raindrops top`; 0s: not at all [default: 15m]
+    #[arg(long, value_name = "TIME", value_parser = reach)]
+    history: Option<Duration>,
     /// Configuration file (TOML; keys are these options with underscores, [[listener]] and [puma]),
     /// read again on HUP
     #[arg(long, value_name = "FILE")]
@@ -74,6 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         netns,
         turns,
         slab,
+        history,
         config,
         log,
         verbose,
@@ -93,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         slab: (!slab.is_empty()).then_some(slab),
         slab_directory: None,
         inferred_slabs: None,
+        history,
     };
     daemon::run(&CommandLine { options, config })?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     AcceptHook, KEYS, ListenerOptions, ListenerTurns, NetnsChoice, Options, PumaControl, Settings,
@@ -23,7 +26,8 @@ fn every_key_is_read() {
                max_connections = 1000\nnetns = 'web'\nturns = 'light'\nlog = '/l'\nverbose = true\n\
                listener = [{ address = ':8443', turns = 'off' }]\n\
                puma = { control_url = 'unix:///c', token = 't' }\n\
-               slab = ['/s']\nslab_directory = '/d'\ninferred_slabs = false\n";
+               slab = ['/s']\nslab_directory = '/d'\ninferred_slabs = false\n\
+               history = '90s'\n";
     let expected = Options {
         socket: Some("/a".into()),
         no_bpf: Some(true),
@@ -45,10 +49,25 @@ fn every_key_is_read() {
         slab: Some(vec!["/s".into()]),
         slab_directory: Some("/d".into()),
         inferred_slabs: Some(false),
+        history: Some(Duration::from_secs(90)),
     };
     assert_eq!(parse(all), Ok(expected));
     assert_eq!(all.lines().count(), KEYS.len());
     assert_eq!(parse(""), Ok(Options::default()));
+}
+
+#[test]
+fn a_reach_is_a_time_of_a_day_at_most() {
+    let history = |text: &str| parse(&format!("history = '{text}'")).map(|it| it.history);
+    assert_eq!(history("0s").unwrap(), Some(Duration::ZERO));
+    assert_eq!(history("24h").unwrap(), Some(Duration::from_secs(86_400)));
+    for (text, message) in [
+        ("25h", "\"25h\" is longer than 1day"),
+        ("15", "\"15\" is not a time such as 90s or 15m"),
+    ] {
+        let error = history(text).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
 }
 
 #[test]
@@ -140,6 +159,7 @@ fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
             directory: Some("/run/raindrops/slabs".into()),
             inferred: true,
         },
+        history: Duration::from_secs(900),
     };
     assert_eq!(settings, expected);
     assert!(!settings.holds_secrets());

@@ -25,6 +25,8 @@ pub(super) struct Entry {
     /// What it shows of the running interval.
     pub(super) interval: Claim,
     recent: Recent,
+    /// Longest queue of the running step of the history.
+    pub(super) step_peak: Option<u32>,
     /// Whether an arrival went unseen since the peak was last forgotten; `None` until told.
     all_arrivals_seen: Option<bool>,
     /// Number of the last sample that had it.
@@ -49,6 +51,7 @@ impl Entry {
             overflows: 0,
             interval: Claim::default(),
             recent: Recent::default(),
+            step_peak: None,
             all_arrivals_seen: None,
             generation: 0,
             seen: Monotonic::from_nanos(0),
@@ -105,6 +108,7 @@ impl Entry {
 
     fn raise_peak(&mut self, length: u32, at: Monotonic, wall: SystemTime) {
         self.recent.record_queued(at, length);
+        self.step_peak = self.step_peak.max(Some(length));
         let history = &mut self.history;
         if history.peak.is_none_or(|peak| length > peak) {
             history.peak = Some(length);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Control, programs::Programs};
+use super::{control::Control, programs::Programs};
 use crate::{
     plan::Off,
     snapshot::{ListenerKey, connections::BpfConnections},
@@ -102,12 +102,13 @@ mod tests {
     };
 
     use super::{Asker, Asks, Control, Off, Programs};
-    use crate::sampler::Wanted;
+    use crate::sampler::control::Wanted;
 
     fn control() -> Arc<Control> {
         let wanted = Wanted {
             sample_hz: 1,
             stop: false,
+            reset: false,
         };
         Arc::new(Control {
             wanted: Mutex::new(wanted),

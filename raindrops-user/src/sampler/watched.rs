@@ -90,6 +90,16 @@ impl Watched {
         self.seen().map(|seen| seen.netns).collect()
     }
 
+    /// Forgets peaks; totals stay.
+    pub fn reset_peaks(&mut self) {
+        self.ledger.reset_peaks();
+    }
+
+    /// Begins a step of the history.
+    pub fn begin_step(&mut self) {
+        self.ledger.begin_step();
+    }
+
     #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
