@@ -119,18 +119,17 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
         let ask = |listeners, patience| asker.connections(listeners, patience);
         connections::read(question, ask, until)
     });
-    let desk = Arc::new(desk.map_err(system("start the thread that reads connections"))?);
+    let resetter = sampler.resetter();
+    let sources = Arc::new(server::Sources {
+        hub: Arc::clone(&hub),
+        desk: desk.map_err(system("start the thread that reads connections"))?,
+        archive: server::Archive::new(sampler.history()),
+        forget_peaks: Box::new(move || resetter.reset_peaks()),
+    });
     let (quit, told_to_quit) = oneshot::channel::<()>();
-    let served = Arc::clone(&hub);
-    let mut serving = Box::pin(server::serve(
-        listener,
-        served,
-        desk,
-        Limits::default(),
-        async {
-            let _ = told_to_quit.await;
-        },
-    ));
+    let mut serving = Box::pin(server::serve(listener, sources, Limits::default(), async {
+        let _ = told_to_quit.await;
+    }));
     announce(&claim, &hub);
     notify::ready();
 

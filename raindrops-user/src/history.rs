@@ -122,7 +122,14 @@ impl History {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keeps_nothing(&self) -> bool {
+    /// When the last step ended.
+    #[must_use]
+    pub fn newest(&self) -> Option<SystemTime> {
+        self.steps().back().map(|step| step.ended)
+    }
+
+    #[must_use]
+    pub const fn keeps_nothing(&self) -> bool {
         self.reach.is_zero()
     }
 

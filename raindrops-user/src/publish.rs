@@ -45,11 +45,20 @@ const CHEAP: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Text,
-    View(Buckets),
+    View(Buckets, Audience),
     Listeners(Buckets),
-    Workers,
+    Workers(Audience),
     Diagnosis,
     Metrics(Dialect),
+}
+
+/// Who an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Who may see all that the daemon knows.
+    Trusted,
+    /// Command lines are left out.
+    Others,
 }
 
 /// One view and what has been rendered of it.
@@ -59,14 +68,29 @@ pub struct Published {
     at: Instant,
     asked: Arc<Asked>,
     text: OnceLock<Bytes>,
-    view_json: OnceLock<Bytes>,
-    view_with_buckets: OnceLock<Bytes>,
+    view_json: ByAudience,
+    view_with_buckets: ByAudience,
     listeners: OnceLock<Bytes>,
     listeners_with_buckets: OnceLock<Bytes>,
-    workers: OnceLock<Bytes>,
+    workers: ByAudience,
     diagnosis: OnceLock<Bytes>,
     openmetrics: OnceLock<Bytes>,
     prometheus: OnceLock<Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct ByAudience {
+    trusted: OnceLock<Bytes>,
+    others: OnceLock<Bytes>,
+}
+
+impl ByAudience {
+    const fn of(&self, audience: Audience) -> &OnceLock<Bytes> {
+        match audience {
+            Audience::Trusted => &self.trusted,
+            Audience::Others => &self.others,
+        }
+    }
 }
 
 impl Published {
@@ -76,11 +100,11 @@ impl Published {
             at: Instant::now(),
             asked,
             text: OnceLock::new(),
-            view_json: OnceLock::new(),
-            view_with_buckets: OnceLock::new(),
+            view_json: ByAudience::default(),
+            view_with_buckets: ByAudience::default(),
             listeners: OnceLock::new(),
             listeners_with_buckets: OnceLock::new(),
-            workers: OnceLock::new(),
+            workers: ByAudience::default(),
             diagnosis: OnceLock::new(),
             openmetrics: OnceLock::new(),
             prometheus: OnceLock::new(),
@@ -108,11 +132,11 @@ impl Published {
     fn rendered(&self, form: Form) -> Bytes {
         let slot = match form {
             Form::Text => &self.text,
-            Form::View(Buckets::Hidden) => &self.view_json,
-            Form::View(Buckets::Shown) => &self.view_with_buckets,
+            Form::View(Buckets::Hidden, audience) => self.view_json.of(audience),
+            Form::View(Buckets::Shown, audience) => self.view_with_buckets.of(audience),
             Form::Listeners(Buckets::Hidden) => &self.listeners,
             Form::Listeners(Buckets::Shown) => &self.listeners_with_buckets,
-            Form::Workers => &self.workers,
+            Form::Workers(audience) => self.workers.of(audience),
             Form::Diagnosis => &self.diagnosis,
             Form::Metrics(Dialect::OpenMetrics) => &self.openmetrics,
             Form::Metrics(Dialect::Prometheus) => &self.prometheus,
@@ -137,7 +161,7 @@ impl Published {
                 Ok(())
             }),
             Form::Diagnosis => rendered(|out| json::write(&diagnose(&self.view).aged(age), out)),
-            Form::View(_) | Form::Listeners(_) | Form::Workers | Form::Metrics(_) => {
+            Form::View(..) | Form::Listeners(_) | Form::Workers(_) | Form::Metrics(_) => {
                 self.answer(form)
             }
         }
@@ -146,9 +170,9 @@ impl Published {
     fn render(&self, form: Form, out: &mut Vec<u8>) -> io::Result<()> {
         match form {
             Form::Text => text::view(&self.view, Style::default(), out),
-            Form::View(buckets) => json::view(&self.view, buckets, out),
+            Form::View(buckets, audience) => json::view(&self.view, buckets, audience, out),
             Form::Listeners(buckets) => json::listeners(&self.view.listeners, buckets, out),
-            Form::Workers => json::write(&self.view.workers, out),
+            Form::Workers(audience) => json::workers(&self.view.workers, audience, out),
             Form::Diagnosis => json::write(&diagnose(&self.view), out),
             Form::Metrics(dialect) => openmetrics::view(&self.view, dialect, out),
         }
@@ -284,17 +308,32 @@ impl Hub {
         let Some(latest) = latest.filter(|it| !self.is_read() && it.age() > YOUNG) else {
             return;
         };
-        let Some(publisher) = self.publisher.get() else {
-            return;
-        };
+        self.renew(Some(&latest)).await;
+    }
+
+    /// Has a view made now and waits for it. The caller bounds how long.
+    pub async fn renewed(&self) {
+        let latest = lock(&self.latest).clone();
+        self.renew(latest.as_ref()).await;
+    }
+
+    async fn renew(&self, latest: Option<&Arc<Published>>) {
         self.asked.store(true, Ordering::Release);
-        publisher.unpark();
+        if let Some(publisher) = self.publisher.get() {
+            publisher.unpark();
+        }
+        let _ = self.after(latest).await;
+    }
+
+    /// The latest view, as soon as it is another one than that.
+    pub async fn after(&self, that: Option<&Arc<Published>>) -> Arc<Published> {
         loop {
             // Before the look: a view that is published in between is not missed.
             let replaced = self.replaced.notified();
-            let now = lock(&self.latest).clone();
-            if now.is_none_or(|now| !Arc::ptr_eq(&now, &latest)) {
-                return;
+            let latest = self.latest();
+            if let Some(latest) = latest.filter(|it| that.is_none_or(|that| !Arc::ptr_eq(it, that)))
+            {
+                return latest;
             }
             replaced.await;
         }

@@ -8,15 +8,20 @@
 mod answer;
 pub mod claim;
 mod connections;
+mod crowd;
+mod history;
 mod path;
+mod peer;
 mod route;
 mod stall;
+mod stream;
 
-pub use self::answer::AGE_MS;
+pub use self::{answer::AGE_MS, history::Archive};
 
-use std::{future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http_body_util::{Either, Full};
+use hyper::{Request, Response, StatusCode, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -25,28 +30,50 @@ use tokio::{
     time,
 };
 
-use self::{route::Reply, stall::Stalling};
+use self::{
+    answer::Answer,
+    crowd::{Crowd, Place},
+    peer::Peer,
+    route::Reply,
+    stall::Stalling,
+};
 use crate::publish::{Hub, STALE};
 
 /// Where connections are asked for; what it tells is rendered.
-pub type Desk = crate::connections::Desk<answer::Answer>;
+pub type Desk = crate::connections::Desk<Answer>;
+
+/// What answers are made of.
+pub struct Sources {
+    pub hub: Arc<Hub>,
+    pub desk: Desk,
+    pub archive: Archive,
+    /// Has the sampler forget peaks, before its next view.
+    pub forget_peaks: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
 
 /// What a client may use up.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at one time. One more is told so and closed.
+    /// Connections at one time. For one more the longest idle one is closed; where all are in use, it is
+    /// told so and closed.
     pub connections: usize,
     /// Connections at one time that are being told that there are too many.
     pub refusals: usize,
     /// For a request's head to arrive, and for an idle connection to send its next request.
     pub header: Duration,
-    /// For a client that does not read to take something.
+    /// For a client to take an answer, or a line of a stream, from when it first makes the server wait.
     pub stall: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Age of the view from which on the sampler counts as stuck.
     pub stale: Duration,
-    /// For connections to be read.
+    /// For connections to be read, and for the past to be told.
     pub reading: Duration,
 }
 
@@ -83,14 +110,13 @@ const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\n\
 /// The caller bounds that by dropping the future, which cuts off whoever is left.
 pub async fn serve(
     listener: net::UnixListener,
-    hub: Arc<Hub>,
-    desk: Arc<Desk>,
+    sources: Arc<Sources>,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let connections = Arc::new(Semaphore::new(limits.connections));
+    let crowd = Crowd::new(limits.connections);
     let refusals = Arc::new(Semaphore::new(limits.refusals));
     let (stopping, stopped) = watch::channel(());
     let mut tasks = JoinSet::new();
@@ -113,9 +139,9 @@ pub async fn serve(
                 continue;
             }
         };
-        if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-            let sources = (Arc::clone(&hub), Arc::clone(&desk));
-            tasks.spawn(connection(stream, sources, limits, stopped.clone(), permit));
+        if let Some(place) = crowd.enter() {
+            let sources = Arc::clone(&sources);
+            tasks.spawn(connection(stream, sources, limits, stopped.clone(), place));
         } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
             log::debug!("refused a client: {} are connected", limits.connections);
             tasks.spawn(refuse(stream, permit));
@@ -137,22 +163,22 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 async fn connection(
     stream: UnixStream,
-    (hub, desk): (Arc<Hub>, Arc<Desk>),
+    sources: Arc<Sources>,
     limits: Limits,
     mut stopping: watch::Receiver<()>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 ) {
+    let place = &place;
+    let peer = Peer::of(&stream);
+    let streams_stop = stopping.clone();
     let service = service_fn(|request| {
-        let (hub, desk) = (Arc::clone(&hub), Arc::clone(&desk));
+        let (sources, stopping) = (Arc::clone(&sources), streams_stop.clone());
         async move {
-            if route::reads_view(&request) {
-                // After a pause. Whoever comes then gets what there is when the sampler is stuck.
-                let _ = time::timeout(FRESHENED, hub.freshened()).await;
+            place.is_used();
+            let response = respond(&request, peer, &sources, limits, stopping).await;
+            if matches!(response.body(), Either::Left(_)) {
+                place.rests();
             }
-            let response = match route::respond(&request, &hub, limits.stale) {
-                Reply::Answer(answer) => answer,
-                Reply::Ask(asked) => connections::answer(*asked, &desk, limits.reading).await,
-            };
             Ok::<_, std::convert::Infallible>(response)
         }
     });
@@ -167,6 +193,10 @@ async fn connection(
     let mut connection = pin!(http.serve_connection(io, service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = place.wanted() => {
+            log::debug!("an idle connection is closed for a new one");
+            return;
+        }
         _ = stopping.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -175,6 +205,56 @@ async fn connection(
     if let Err(error) = ended {
         log::debug!("a connection ended early: {error}");
     }
+}
+
+type Body = Either<Full<Bytes>, stream::Lines>;
+
+async fn respond<B>(
+    request: &Request<B>,
+    peer: Peer,
+    sources: &Sources,
+    limits: Limits,
+    stopping: watch::Receiver<()>,
+) -> Response<Body> {
+    let Sources {
+        hub,
+        desk,
+        archive,
+        forget_peaks,
+    } = sources;
+    if route::reads_view(request) {
+        // After a pause. Whoever comes then gets what there is when the sampler is stuck.
+        let _ = time::timeout(FRESHENED, hub.freshened()).await;
+    }
+    let answer = match route::respond(request, hub, peer, limits.stale) {
+        Reply::Answer(answer) => answer,
+        Reply::Ask(asked) => connections::answer(*asked, desk, limits.reading).await,
+        Reply::History(wish) => archive.answer(wish, limits.reading).await,
+        Reply::Reset => {
+            forget_peaks();
+            forgotten(time::timeout(limits.reading, hub.renewed()).await.is_ok())
+        }
+        Reply::Stream(wish) => {
+            let lines = stream::lines(Arc::clone(hub), wish, limits.stall, stopping);
+            return answer::lines().map(|()| Either::Right(lines));
+        }
+    };
+    answer.map(Either::Left)
+}
+
+/// Peaks are forgotten; the next view shows it.
+fn forgotten(is_shown: bool) -> Answer {
+    if is_shown {
+        return answer::ok(
+            answer::JSON,
+            Bytes::from_static(b"{\"forgotten\":\"peaks\"}\n"),
+        );
+    }
+    answer::error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the sampler did not make a view without the old peaks in time",
+        "look at the daemon's log, and whether the host thrashes",
+    )
 }
 
 /// Waits for the request, because a client that is cut off while it writes sees only that.

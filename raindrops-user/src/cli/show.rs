@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use raindrops_user::{
     diagnose,
     escape::escaped,
+    publish::Audience,
     render::{
         json::{self, Buckets},
         openmetrics::{self, Dialect},
@@ -103,7 +104,7 @@ fn write(view: View, args: &Args, out: &mut Vec<u8>) -> anyhow::Result<()> {
     };
     match args.format {
         ShowFormat::Text => text::view(&view, terminal::style(), out)?,
-        ShowFormat::Json => json::view(&view, Buckets::Hidden, out)?,
+        ShowFormat::Json => json::view(&view, Buckets::Hidden, Audience::Trusted, out)?,
         ShowFormat::Openmetrics => openmetrics::view(&view, Dialect::OpenMetrics, out)?,
     }
     Ok(())

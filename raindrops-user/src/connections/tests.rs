@@ -42,6 +42,7 @@ fn question(places: Vec<Place>) -> Question {
     Question {
         places,
         worker: None,
+        allowed: None,
         limit: 100,
     }
 }

@@ -209,6 +209,8 @@ fn worker(
         started_at: Some(taken_at - Duration::from_secs(86_400)),
         comm: "ruby".to_owned(),
         title: "worker".to_owned(),
+        command_line: None,
+        uid: None,
         server: Fact::Is(server.to_owned()),
         index: None,
         threads: Some(threads),

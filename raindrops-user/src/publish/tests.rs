@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CHEAP, Form, Hub, KEEPS_COMING, YOUNG};
+use super::{Audience, CHEAP, Form, Hub, KEEPS_COMING, YOUNG};
 use crate::{render::json::Buckets, view::View};
 
 fn view() -> View {
@@ -19,11 +19,12 @@ fn an_answer_is_rendered_once() {
     let published = hub.latest().unwrap();
     for form in [
         Form::Text,
-        Form::View(Buckets::Hidden),
-        Form::View(Buckets::Shown),
+        Form::View(Buckets::Hidden, Audience::Trusted),
+        Form::View(Buckets::Shown, Audience::Trusted),
+        Form::View(Buckets::Hidden, Audience::Others),
         Form::Listeners(Buckets::Hidden),
         Form::Listeners(Buckets::Shown),
-        Form::Workers,
+        Form::Workers(Audience::Others),
         Form::Diagnosis,
     ] {
         let first = published.answer(form);
@@ -37,13 +38,13 @@ fn only_what_is_asked_for_is_rendered_ahead() {
     let hub = Hub::new();
     hub.publish(view());
     let first = hub.latest().unwrap();
-    assert!(first.text.get().is_none() && first.view_json.get().is_none());
+    assert!(first.text.get().is_none() && first.diagnosis.get().is_none());
     let _ = first.answer(Form::Text);
     hub.asked_forms.took(Form::Text, Duration::ZERO);
     hub.publish(view());
     let second = hub.latest().unwrap();
     assert!(second.text.get().is_some());
-    assert!(second.view_json.get().is_none());
+    assert!(second.diagnosis.get().is_none());
     // Rendering ahead is not a request: it ends when requests do.
     hub.asked_forms.change(Form::Text, |request| {
         request.at = Instant::now().checked_sub(KEEPS_COMING);

@@ -7,7 +7,10 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::view::{Connections, Group, Listener, Turns, View};
+use crate::{
+    publish::Audience,
+    view::{Connections, Group, Listener, Turns, View, Worker},
+};
 
 /// Whether histograms carry their buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,21 +25,45 @@ pub fn write(value: &impl Serialize, out: &mut impl io::Write) -> io::Result<()>
     out.write_all(b"\n")
 }
 
-pub fn view(view: &View, buckets: Buckets, out: &mut impl io::Write) -> io::Result<()> {
-    match buckets {
-        Buckets::Shown => write(view, out),
-        Buckets::Hidden => {
-            let mut view = view.clone();
-            view.listeners.iter_mut().for_each(hide_in_listener);
-            for Group {
-                connections, turns, ..
-            } in &mut view.groups
-            {
-                hide(connections.as_mut(), turns.as_mut());
-            }
-            write(&view, out)
+pub fn view(
+    view: &View,
+    buckets: Buckets,
+    audience: Audience,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    if (buckets, audience) == (Buckets::Shown, Audience::Trusted) {
+        return write(view, out);
+    }
+    let mut view = view.clone();
+    if buckets == Buckets::Hidden {
+        view.listeners.iter_mut().for_each(hide_in_listener);
+        for Group {
+            connections, turns, ..
+        } in &mut view.groups
+        {
+            hide(connections.as_mut(), turns.as_mut());
         }
     }
+    if audience == Audience::Others {
+        view.workers.iter_mut().for_each(hide_command_line);
+    }
+    write(&view, out)
+}
+
+pub fn workers<'v>(
+    workers: impl IntoIterator<Item = &'v Worker>,
+    audience: Audience,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    let mut workers: Vec<Worker> = workers.into_iter().cloned().collect();
+    if audience == Audience::Others {
+        workers.iter_mut().for_each(hide_command_line);
+    }
+    write(&workers, out)
+}
+
+fn hide_command_line(worker: &mut Worker) {
+    worker.command_line = None;
 }
 
 pub fn listeners<'v>(
@@ -77,14 +104,15 @@ fn hide(connections: Option<&mut Connections>, turns: Option<&mut Turns>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Buckets, listeners, view};
+    use super::{Audience, Buckets, listeners, view, workers};
     use crate::view::View;
 
     const VIEW: &str = include_str!("../../tests/data/view.json");
 
     fn rendered(buckets: Buckets) -> serde_json::Value {
         let mut bytes = Vec::new();
-        view(&serde_json::from_str(VIEW).unwrap(), buckets, &mut bytes).unwrap();
+        let example: View = serde_json::from_str(VIEW).unwrap();
+        view(&example, buckets, Audience::Trusted, &mut bytes).unwrap();
         assert_eq!(bytes.last(), Some(&b'\n'));
         serde_json::from_slice(&bytes).unwrap()
     }
@@ -117,6 +145,27 @@ mod tests {
             }
         }
         assert_eq!(rendered(Buckets::Hidden), expected);
+    }
+
+    #[test]
+    fn command_lines_are_for_who_is_trusted() {
+        const SECRET: &str = "--password=hunter2";
+        let mut example: View = serde_json::from_str(VIEW).unwrap();
+        example.workers[0].command_line = Some(format!("app {SECRET}"));
+        for (audience, is_told) in [(Audience::Trusted, true), (Audience::Others, false)] {
+            for buckets in [Buckets::Shown, Buckets::Hidden] {
+                let mut bytes = Vec::new();
+                view(&example, buckets, audience, &mut bytes).unwrap();
+                workers(&example.workers, audience, &mut bytes).unwrap();
+                let text = String::from_utf8(bytes).unwrap();
+                let times = text.matches(SECRET).count();
+                assert_eq!(
+                    times,
+                    if is_told { 2 } else { 0 },
+                    "{audience:?} {buckets:?}"
+                );
+            }
+        }
     }
 
     #[test]

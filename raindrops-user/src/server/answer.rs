@@ -17,6 +17,8 @@ pub type Answer = Response<Full<Bytes>>;
 /// Age in milliseconds of the view that an answer is made of.
 pub const AGE_MS: HeaderName = HeaderName::from_static("raindrops-age-ms");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// A JSON value on each line.
+pub const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 pub const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 pub const PROMETHEUS: HeaderValue =
@@ -31,6 +33,15 @@ pub fn answer(status: StatusCode, kind: HeaderValue, body: Bytes) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, kind);
     headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// The head of a stream.
+pub fn lines() -> Response<()> {
+    let mut answer = Response::new(());
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, LINES);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
@@ -65,14 +76,15 @@ pub fn error(status: StatusCode, error: &str, hint: &str) -> Answer {
     value(status, &Error { error, hint })
 }
 
-pub fn not_allowed(method: &str) -> Answer {
+/// `possible`: the methods, as a header says it.
+pub fn not_allowed(method: &str, possible: &'static str) -> Answer {
     let mut answer = error(
         StatusCode::METHOD_NOT_ALLOWED,
         &format!("{method} is not possible here"),
-        "use GET or HEAD",
+        &format!("use {}", possible.replace(", ", " or ")),
     );
     answer
         .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        .insert(ALLOW, HeaderValue::from_static(possible));
     answer
 }

@@ -24,17 +24,21 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FlockOperation, Mode},
+    fs::{AtFlags, CWD, FlockOperation, Gid, Mode, chownat},
     io::Errno,
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
         sockopt::socket_peercred,
     },
+    process::geteuid,
 };
 use thiserror::Error;
 
 /// Readable and writable for the owner and the group.
 const SOCKET_MODE: u32 = 0o660;
+/// Whose members may ask a daemon of root's.
+const GROUP: &str = "raindrops";
+const GROUPS: &str = "/etc/group";
 const DIRECTORY_MODE: u32 = 0o755;
 /// The kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 1024;
@@ -247,7 +251,7 @@ fn warn_of_directory(directory: &Path) {
     let Ok(metadata) = fs::metadata(directory) else {
         return;
     };
-    let us = rustix::process::geteuid().as_raw();
+    let us = geteuid().as_raw();
     let shared = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
     if shared || (metadata.uid() != us && metadata.uid() != 0) {
         log::warn!(
@@ -307,6 +311,7 @@ fn make_socket(path: &Path, address: &SocketAddrUnix) -> Result<OwnedFd, ClaimEr
         .map_err(|error| io_error("set the mode of the socket", path)(error.into()))?;
     bind(&socket, address)
         .map_err(|error| io_error("make the socket's file", path)(error.into()))?;
+    give_to_group(path);
     set_mode(path, SOCKET_MODE)
         .and_then(|()| Ok(listen(&socket, BACKLOG)?))
         .map_err(|error| {
@@ -316,14 +321,35 @@ fn make_socket(path: &Path, address: &SocketAddrUnix) -> Result<OwnedFd, ClaimEr
     Ok(socket)
 }
 
+/// Lets the members of the group ask, where a daemon of root's finds one of that name. Nobody can have
+/// connected yet.
+fn give_to_group(path: &Path) {
+    let groups = fs::read(GROUPS).unwrap_or_default();
+    let Some(gid) = group_id(&groups, GROUP).filter(|_| geteuid().is_root()) else {
+        return;
+    };
+    let gid = Gid::from_raw(gid);
+    if let Err(error) = chownat(CWD, path, None, Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+        log::warn!(
+            "{}: cannot give the socket to the group {GROUP}: {error}",
+            path.display()
+        );
+    }
+}
+
+/// Of the file itself: a directory service could take for ever on a host in trouble.
+fn group_id(groups: &[u8], wanted: &str) -> Option<u32> {
+    groups.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let is_it = fields.next()? == wanted.as_bytes();
+        let id = fields.nth(1)?;
+        is_it.then(|| str::from_utf8(id).ok()?.parse().ok())?
+    })
+}
+
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     let mode = Mode::from_raw_mode(mode);
-    Ok(rustix::fs::chmodat(
-        CWD,
-        path,
-        mode,
-        rustix::fs::AtFlags::empty(),
-    )?)
+    Ok(rustix::fs::chmodat(CWD, path, mode, AtFlags::empty())?)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

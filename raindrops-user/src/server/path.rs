@@ -2,11 +2,18 @@
 //!
 //! Bytes of a client, so nothing here may fail other than by saying what is wrong.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use crate::{
+    history,
     ids::Pid,
     render::json::Buckets,
     view::connections::{SCANNED, USUAL_LIMIT},
 };
+
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+const PAST: RangeInclusive<Duration> = history::STEP..=history::LONGEST_REACH;
+const STEPS: RangeInclusive<Duration> = history::STEP..=Duration::from_secs(3600);
 
 /// Text of a percent-encoded part; what is not UTF-8 stays as `\xHH`, as the view prints it.
 pub fn decoded(part: &str) -> Result<String, String> {
@@ -93,6 +100,79 @@ pub fn which_connections(query: Option<&str>) -> Result<WhichConnections, String
         worker,
         limit: limit.unwrap_or(USUAL_LIMIT),
     })
+}
+
+/// Query of `/v1/history`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WhichPast {
+    /// All there is where it is not said.
+    pub since: Option<Duration>,
+    pub step: Duration,
+    /// As typed; all where there is none.
+    pub listeners: Vec<String>,
+}
+
+/// `since=TIME` and `step=TIME` once, any number of `listener=LISTENER`.
+pub fn which_past(query: Option<&str>) -> Result<WhichPast, String> {
+    let (mut since, mut step, mut listeners) = (None, None, Vec::new());
+    for pair in pairs(query) {
+        let not_understood = || format!("{pair:?} is not understood");
+        let (name, value) = pair.split_once('=').ok_or_else(not_understood)?;
+        let value = decoded(value)?;
+        let is_again = match name {
+            "listener" | "since" | "step" if value.is_empty() => false,
+            "listener" => {
+                listeners.push(value);
+                false
+            }
+            "since" => since.replace(span(name, &value, PAST)?).is_some(),
+            "step" => step.replace(span(name, &value, STEPS)?).is_some(),
+            _ => return Err(not_understood()),
+        };
+        if is_again {
+            return Err(format!("{name} is given twice"));
+        }
+    }
+    Ok(WhichPast {
+        since,
+        step: step.unwrap_or(history::STEP),
+        listeners,
+    })
+}
+
+/// Query of `/v1/stream`: `interval=TIME` and `buckets=1` once.
+pub fn stream(query: Option<&str>) -> Result<(Buckets, Duration), String> {
+    let mut interval = None;
+    let mut rest = Vec::new();
+    for pair in pairs(query) {
+        let Some(value) = pair.strip_prefix("interval=") else {
+            rest.push(pair);
+            continue;
+        };
+        let value = span("interval", &decoded(value)?, INTERVALS)?;
+        if interval.replace(value).is_some() {
+            return Err("interval is given twice".to_owned());
+        }
+    }
+    Ok((
+        buckets(Some(&rest.join("&")))?,
+        interval.unwrap_or(Duration::from_secs(1)),
+    ))
+}
+
+/// A time within bounds, as people write it: `1500ms`, `10m`.
+fn span(name: &str, text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text)
+        .map_err(|_| format!("{name} {text:?} is not a time such as 1s or 10m"))?;
+    if bounds.contains(&span) {
+        return Ok(span);
+    }
+    let (least, most) = bounds.into_inner();
+    Err(format!(
+        "{name} {text:?} is not from {} to {}",
+        humantime::format_duration(least),
+        humantime::format_duration(most)
+    ))
 }
 
 pub fn no_query(query: Option<&str>) -> Result<(), String> {

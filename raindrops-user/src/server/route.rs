@@ -3,22 +3,26 @@
 //! A plain function of the request's head and the latest view: it does no I/O, never reads a
 //! body, and any client may call it with anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use hyper::{Method, Request, StatusCode, header::ACCEPT};
+use hyper::{Method, Request, StatusCode, body::Bytes, header::ACCEPT};
 use serde::Serialize;
 
 use super::{
     answer::{
-        Answer, JSON, OPENMETRICS, PROMETHEUS, TEXT, answer, error, millis, not_allowed, of_age,
-        ok, value,
+        Answer, JSON, LINES, OPENMETRICS, PROMETHEUS, TEXT, answer, error, millis, not_allowed,
+        of_age, ok, value,
     },
     connections::Asked,
-    path::{self, WhichConnections},
+    history,
+    path::{self, WhichConnections, WhichPast},
+    peer::Peer,
+    stream,
 };
 use crate::{
     closest::closest,
-    publish::{Form, Hub, Published, rendered},
+    ids::Pid,
+    publish::{Audience, Form, Hub, Published, rendered},
     render::{
         json::{self, Buckets},
         openmetrics::Dialect,
@@ -28,7 +32,7 @@ use crate::{
 };
 
 /// Paths that exist, for those who ask for others.
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 13] = [
     "/",
     "/v1/view",
     "/v1/listeners",
@@ -36,6 +40,9 @@ const ROUTES: [&str; 10] = [
     "/v1/workers",
     "/v1/workers/PID",
     "/v1/connections",
+    "/v1/stream",
+    "/v1/history",
+    "/v1/reset",
     "/v1/diagnosis",
     "/metrics",
     "/healthz",
@@ -44,9 +51,14 @@ const ROUTES: [&str; 10] = [
 /// The query is checked before the view is looked at: a bad one is bad whatever there is.
 enum Route<'a> {
     Whole(Form),
+    View(Buckets),
+    AllWorkers,
     Listeners(&'a str, Buckets),
     Workers(&'a str),
     Connections(WhichConnections),
+    Stream(Buckets, Duration),
+    History(WhichPast),
+    Reset,
     Metrics,
     Health,
     Nowhere,
@@ -62,7 +74,7 @@ impl From<String> for Wrong {
     fn from(what: String) -> Self {
         Self {
             what,
-            hint: "the only query is ?buckets=1, of /v1/view and /v1/listeners",
+            hint: "the only query is ?buckets=1, of /v1/view, /v1/listeners and /v1/stream",
         }
     }
 }
@@ -72,6 +84,10 @@ pub enum Reply {
     Answer(Answer),
     /// Not to be answered from the view alone.
     Ask(Box<Asked>),
+    Stream(stream::Wish),
+    History(history::Wish),
+    /// Peaks are to be forgotten.
+    Reset,
 }
 
 impl From<Answer> for Reply {
@@ -87,14 +103,21 @@ pub fn reads_view<B>(request: &Request<B>) -> bool {
     is_read && !matches!(route, Ok(Route::Nowhere) | Err(_))
 }
 
-pub fn respond<B>(request: &Request<B>, hub: &Hub, stale: Duration) -> Reply {
+pub fn respond<B>(request: &Request<B>, hub: &Hub, peer: Peer, stale: Duration) -> Reply {
     let route = match route(request.uri().path(), request.uri().query()) {
         Ok(Route::Nowhere) => return nowhere(request.uri().path()).into(),
         Ok(route) => route,
         Err(Wrong { what, hint }) => return error(StatusCode::BAD_REQUEST, &what, hint).into(),
     };
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return not_allowed(request.method().as_str()).into();
+    let method = request.method();
+    if matches!(route, Route::Reset) {
+        return match method {
+            &Method::POST => reset(peer),
+            _ => not_allowed(method.as_str(), "POST").into(),
+        };
+    }
+    if method != Method::GET && method != Method::HEAD {
+        return not_allowed(method.as_str(), "GET, HEAD").into();
     }
     let Some(published) = hub.latest() else {
         return error(
@@ -108,11 +131,19 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, stale: Duration) -> Reply {
     let answer = match route {
         Route::Whole(form) => whole(&published, form, age, stale),
         Route::Listeners(which, buckets) => listeners(published.view(), which, buckets),
-        Route::Workers(which) => workers(published.view(), which),
-        Route::Connections(which) => return connections(published, which),
+        Route::AllWorkers => whole(&published, Form::Workers(peer.audience()), age, stale),
+        Route::Workers(which) => workers(published.view(), which, peer.audience()),
+        Route::Connections(which) => return connections(published, which, peer),
+        Route::Stream(..) if method == Method::HEAD => ok(LINES, Bytes::new()),
+        Route::Stream(buckets, interval) => {
+            let form = Form::View(buckets, peer.audience());
+            return Reply::Stream(stream::Wish { form, interval });
+        }
+        Route::History(which) => return past(&published, which),
+        Route::View(buckets) => whole(&published, Form::View(buckets, peer.audience()), age, stale),
         Route::Metrics => whole(&published, Form::Metrics(dialect(request)), age, stale),
         Route::Health => health(&published, age, stale),
-        Route::Nowhere => nowhere(request.uri().path()),
+        Route::Nowhere | Route::Reset => nowhere(request.uri().path()),
     };
     of_age(answer, age).into()
 }
@@ -127,7 +158,7 @@ fn whole(published: &Published, form: Form, age: Duration, stale: Duration) -> A
         Form::Text => TEXT,
         Form::Metrics(Dialect::OpenMetrics) => OPENMETRICS,
         Form::Metrics(Dialect::Prometheus) => PROMETHEUS,
-        Form::View(_) | Form::Listeners(_) | Form::Workers | Form::Diagnosis => JSON,
+        Form::View(..) | Form::Listeners(_) | Form::Workers(_) | Form::Diagnosis => JSON,
     };
     ok(kind, body)
 }
@@ -147,11 +178,11 @@ fn dialect<B>(request: &Request<B>) -> Dialect {
 fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
     let route = match path {
         "/" => Route::Whole(Form::Text),
-        "/v1/view" => return Ok(Route::Whole(Form::View(path::buckets(query)?))),
+        "/v1/view" => return Ok(Route::View(path::buckets(query)?)),
         "/v1/listeners" | "/v1/listeners/" => {
             return Ok(Route::Whole(Form::Listeners(path::buckets(query)?)));
         }
-        "/v1/workers" | "/v1/workers/" => Route::Whole(Form::Workers),
+        "/v1/workers" | "/v1/workers/" => Route::AllWorkers,
         "/v1/connections" | "/v1/connections/" => {
             let which = path::which_connections(query).map_err(|what| Wrong {
                 what,
@@ -160,6 +191,22 @@ fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
             })?;
             return Ok(Route::Connections(which));
         }
+        "/v1/stream" => {
+            let (buckets, interval) = path::stream(query).map_err(|what| Wrong {
+                what,
+                hint: "queries are ?interval=1s, from 100ms to 1m, and buckets=1",
+            })?;
+            return Ok(Route::Stream(buckets, interval));
+        }
+        "/v1/history" => {
+            let which = path::which_past(query).map_err(|what| Wrong {
+                what,
+                hint: "queries are ?since=10m, step=1s and listener=LISTENER, which may be repeated; \
+                       encode & as %26 and % as %25",
+            })?;
+            return Ok(Route::History(which));
+        }
+        "/v1/reset" => Route::Reset,
         "/v1/diagnosis" => Route::Whole(Form::Diagnosis),
         "/metrics" => Route::Metrics,
         "/healthz" => Route::Health,
@@ -217,7 +264,60 @@ fn no_listener(why: SelectError) -> Answer {
     }
 }
 
-fn connections(published: Arc<Published>, which: WhichConnections) -> Reply {
+/// Whose connections a user may see who is not trusted: those of his own processes.
+fn allowed(view: &View, peer: Peer) -> Option<BTreeSet<Pid>> {
+    if peer.is_trusted() {
+        return None;
+    }
+    let uid = peer.uid();
+    let own = view
+        .workers
+        .iter()
+        .filter(|it| uid.is_some() && it.uid == uid);
+    Some(own.map(|worker| Pid(worker.pid)).collect())
+}
+
+fn reset(peer: Peer) -> Reply {
+    if peer.is_trusted() {
+        return Reply::Reset;
+    }
+    let who = match peer.uid() {
+        Some(uid) => format!("user {uid}"),
+        None => "a user whom the kernel does not name".to_owned(),
+    };
+    error(
+        StatusCode::FORBIDDEN,
+        &format!("{who} may not have peaks forgotten, which others look at"),
+        "ask as root, or as the user who runs the daemon",
+    )
+    .into()
+}
+
+fn past(published: &Published, which: WhichPast) -> Reply {
+    let WhichPast {
+        since,
+        step,
+        listeners,
+    } = which;
+    let ids = if listeners.is_empty() {
+        None
+    } else {
+        match select::places(published.view(), &listeners) {
+            Ok(places) => {
+                let wanted = places.into_iter().filter(|place| place.is_wanted);
+                Some(wanted.map(|place| place.id).collect())
+            }
+            Err(error) => return no_listener(error).into(),
+        }
+    };
+    Reply::History(history::Wish {
+        since,
+        step,
+        listeners: ids,
+    })
+}
+
+fn connections(published: Arc<Published>, which: WhichConnections, peer: Peer) -> Reply {
     let WhichConnections {
         listeners,
         worker,
@@ -228,6 +328,7 @@ fn connections(published: Arc<Published>, which: WhichConnections) -> Reply {
             let question = Question {
                 places,
                 worker,
+                allowed: allowed(published.view(), peer),
                 limit,
             };
             Reply::Ask(Box::new(Asked {
@@ -239,7 +340,7 @@ fn connections(published: Arc<Published>, which: WhichConnections) -> Reply {
     }
 }
 
-fn workers(view: &View, which: &str) -> Answer {
+fn workers(view: &View, which: &str, audience: Audience) -> Answer {
     let Ok(pid) = which.parse::<u32>() else {
         let which: String = which.chars().take(128).collect();
         return error(
@@ -250,7 +351,7 @@ fn workers(view: &View, which: &str) -> Answer {
     };
     let found: Vec<&Worker> = view.workers.iter().filter(|it| it.pid == pid).collect();
     if !found.is_empty() {
-        return value(StatusCode::OK, &found);
+        return ok(JSON, rendered(|out| json::workers(found, audience, out)));
     }
     no_worker(view, pid)
 }

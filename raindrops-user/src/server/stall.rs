@@ -1,8 +1,8 @@
 //! A stream whose peer must read.
 //!
 //! hyper bounds how long a client may take to send its request, not how long it may leave the
-//! answer unread. Without this a client that stops reading would keep its connection, and the view
-//! that it asked for, for ever.
+//! answer unread. Without this a client that stops reading, or that reads a byte now and then, would
+//! keep its connection, and the view that it asked for, for ever.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// Fails a write that makes no progress for too long.
+/// Fails writes that are not all taken within a time from the first that had to wait.
 #[derive(Debug)]
 pub struct Stalling<S> {
     stream: S,
@@ -35,14 +35,14 @@ impl<S> Stalling<S> {
         }
     }
 
-    /// Passes progress on; while there is none, watches the clock.
+    /// Passes progress on; while there is none, watches the clock. It is hyper's flush that tells when
+    /// all has been taken.
     fn bounded<T>(
         &mut self,
         cx: &mut Context<'_>,
         write: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if write.is_ready() {
-            self.waiting = false;
             return write;
         }
         if !self.waiting {
@@ -92,6 +92,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = Pin::new(&mut self.stream).poll_flush(cx);
+        self.waiting &= flush.is_pending();
         self.bounded(cx, flush)
     }
 

@@ -2,6 +2,8 @@
 
 mod connections;
 mod limits;
+mod past;
+mod stream;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,8 +15,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Desk, Limits, claim::Claim, serve};
-use crate::{connections::Unlisted, publish::Hub, view::View};
+use super::{Archive, Desk, Limits, Sources, claim::Claim, serve};
+use crate::{connections::Unlisted, history::History, publish::Hub, view::View};
 
 /// No step of a test may take longer.
 const CEILING: Duration = Duration::from_secs(10);
@@ -32,25 +34,38 @@ fn view() -> View {
 }
 
 fn start_with(hub: Hub, limits: Limits) -> Running {
+    start_at(no_desk(), hub, limits)
+}
+
+fn no_desk() -> Desk {
     let desk = Desk::open(|_, _| {
         Err(Unlisted {
             error: "nothing is read here".to_owned(),
             hint: "none".to_owned(),
         })
     });
-    start_at(desk.unwrap(), hub, limits)
+    desk.unwrap()
 }
 
 fn start_at(desk: Desk, hub: Hub, limits: Limits) -> Running {
+    start_with_history(History::reaching(Duration::ZERO), desk, hub, limits)
+}
+
+fn start_with_history(history: History, desk: Desk, hub: Hub, limits: Limits) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("raindrops.sock");
     let (claim, listener) = Claim::take(&path).unwrap();
     let hub = Arc::new(hub);
     let (stop, stopped) = oneshot::channel();
-    let served = Arc::clone(&hub);
+    let sources = Arc::new(Sources {
+        hub: Arc::clone(&hub),
+        desk,
+        archive: Archive::new(Arc::new(history)),
+        forget_peaks: Box::new(|| {}),
+    });
     let task = tokio::spawn(async move {
         let _claim = claim;
-        serve(listener, served, Arc::new(desk), limits, async {
+        serve(listener, sources, limits, async {
             let _ = stopped.await;
         })
         .await

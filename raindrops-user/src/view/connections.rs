@@ -5,7 +5,7 @@
 
 mod list;
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub struct Question {
     pub places: Vec<Place>,
     /// Only those that it accepted.
     pub worker: Option<Pid>,
+    /// Only those that one of these accepted: who asks may not see others'.
+    pub allowed: Option<BTreeSet<Pid>>,
     pub limit: usize,
 }
 

@@ -21,6 +21,13 @@ pub struct Worker {
     pub comm: String,
     /// Process title where it has a known server's form, else the comm.
     pub title: String,
+    /// The whole command line, of which the end may be cut off. For root and the daemon's user only: it
+    /// can hold secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_line: Option<String>,
+    /// Effective user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     #[serde(default, skip_serializing_if = "Fact::is_unknown")]
     pub server: Fact<String>,
     /// The server's own number of this worker.

@@ -78,6 +78,7 @@ fn one_reading(listeners: &[String], limit: Option<u16>) -> anyhow::Result<Listi
     let question = Question {
         places: select::places(&view, listeners)?,
         worker: None,
+        allowed: None,
         limit: limit.map_or(USUAL_LIMIT, usize::from),
     };
     let alone = |_, _| {

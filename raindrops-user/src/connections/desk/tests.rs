@@ -21,6 +21,7 @@ fn question(limit: usize) -> Question {
     Question {
         places: Vec::new(),
         worker: None,
+        allowed: None,
         limit,
     }
 }

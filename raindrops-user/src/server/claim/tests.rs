@@ -8,7 +8,7 @@ use std::{
     sync::Barrier,
 };
 
-use super::{Claim, ClaimError, Owner};
+use super::{Claim, ClaimError, Owner, group_id};
 
 fn directory() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -128,4 +128,19 @@ fn errors_say_what_to_do() {
         "/proc/raindrops: cannot make the directory: No such file or directory (os error 2); \
          check that directory, or pass --socket PATH"
     );
+}
+
+#[test]
+fn a_group_is_found_by_its_whole_name() {
+    let groups = b"root:x:0:\nraindrops-old:x:7:\n#raindrops:x:8:\nraindrops:x:998:deploy,www\n";
+    for (groups, id) in [
+        (&groups[..], Some(998)),
+        (b"raindrops:x:", None),
+        (b"raindrops:x:many:", None),
+        (b"raindrops", None),
+        (b"", None),
+        (b"\xff:x:1:\nraindrops:!:5:", Some(5)),
+    ] {
+        assert_eq!(group_id(groups, "raindrops"), id);
+    }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     address::{Address, Endpoint},
-    ids::{Cookie, Monotonic},
+    ids::{Cookie, Monotonic, Pid},
     snapshot::connections::{
         BpfConnection, BpfConnections, KernelConnection, KernelConnections, Phase, TcpInfo,
     },
@@ -57,6 +57,15 @@ pub fn list(inputs: Inputs<'_>) -> Listing {
     let scanned = known.len();
     if let Some(pid) = question.worker {
         known.retain(|it| worker(it) == Some(pid.0));
+    }
+    if let Some(allowed) = &question.allowed {
+        let is_allowed = |it: &Known<'_>| worker(it).is_some_and(|it| allowed.contains(&Pid(it)));
+        known.retain(is_allowed);
+        notes.push(Note {
+            what: "user".to_owned(),
+            text: "only connections that your own processes accepted are listed".to_owned(),
+            hint: Some("ask as root, or as the user who runs the daemon".to_owned()),
+        });
     }
     let matched = known.len();
     known.sort_by_cached_key(place_in_list);

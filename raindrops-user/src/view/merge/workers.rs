@@ -22,6 +22,9 @@ use crate::{
     view::{Worker, WorkerListener, WorkerWait, servers::Servers},
 };
 
+/// Bytes of a command line that are shown.
+const COMMAND_LINE: usize = 1024;
+
 pub(super) fn workers(
     inputs: &Inputs<'_>,
     processes: &Processes,
@@ -72,8 +75,8 @@ fn worker(
         started,
         ns_pid,
         comm,
-        title: _,
-        uid: _,
+        title,
+        uid,
         threads,
         state,
         unit,
@@ -111,6 +114,10 @@ fn worker(
         started_at: started_at(proc, process),
         comm: escaped(comm),
         title: member.map_or_else(|| escaped(comm), |member| member.title.clone()),
+        command_line: title
+            .as_ref()
+            .map(|line| escaped(&line[..line.len().min(COMMAND_LINE)])),
+        uid: *uid,
         server: member.map_or(Fact::Unknown, |member| Fact::known(member.server.clone())),
         index: member.and_then(|member| member.index),
         threads: *threads,

@@ -130,6 +130,7 @@ impl Asked {
             question: Question {
                 places: places.into(),
                 worker: None,
+                allowed: None,
                 limit: SCANNED,
             },
             kernel: None,

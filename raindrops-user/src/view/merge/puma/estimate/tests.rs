@@ -49,6 +49,8 @@ fn worker(pid: u32, index: u32, busy: Option<u32>, waiting: Option<u64>) -> Work
         started_at: None,
         comm: String::new(),
         title: String::new(),
+        command_line: None,
+        uid: None,
         server: Fact::Unknown,
         index: Some(index),
         threads: None,

@@ -1,0 +1,67 @@
+//! Views one after another, a line each, for as long as the client takes them.
+//!
+//! At most one line waits for a client. Who takes it late gets a later view; who does not take it in
+//! time is cut off, so that no old view is kept for him.
+
+use std::{io, sync::Arc, time::Duration};
+
+use http_body_util::channel::{Channel, Sender};
+use hyper::body::Bytes;
+use tokio::{sync::watch, time};
+
+use crate::publish::{Form, Hub, Published};
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub form: Form,
+    pub interval: Duration,
+}
+
+pub type Lines = Channel<Bytes, io::Error>;
+
+/// `patience`: how long a line may wait for the client.
+pub fn lines(
+    hub: Arc<Hub>,
+    wish: Wish,
+    patience: Duration,
+    stopping: watch::Receiver<()>,
+) -> Lines {
+    let (sender, lines) = Channel::new(1);
+    tokio::spawn(send(sender, hub, wish, patience, stopping));
+    lines
+}
+
+async fn send(
+    mut sender: Sender<Bytes, io::Error>,
+    hub: Arc<Hub>,
+    wish: Wish,
+    patience: Duration,
+    mut stopping: watch::Receiver<()>,
+) {
+    let mut last: Option<Arc<Published>> = None;
+    let mut next = time::Instant::now();
+    loop {
+        let published = tokio::select! {
+            published = hub.after(last.as_ref()) => published,
+            _ = stopping.changed() => return,
+        };
+        let line = published.answer(wish.form);
+        match time::timeout(patience, sender.send_data(line)).await {
+            Ok(Ok(())) => {}
+            // The client has gone.
+            Ok(Err(_)) => return,
+            Err(_) => {
+                let late = "the client does not read its stream";
+                sender.abort(io::Error::new(io::ErrorKind::TimedOut, late));
+                return;
+            }
+        }
+        last = Some(published);
+        next = (next + wish.interval).max(time::Instant::now());
+        tokio::select! {
+            () = time::sleep_until(next) => {}
+            _ = stopping.changed() => return,
+        }
+    }
+}
