@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::{http, wait};
 
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// Variable that holds the daemon's `--accept-hook`, where a test does not choose one.
 pub const ACCEPT_HOOK: &str = "RAINDROPS_ACCEPT_HOOK";
@@ -212,6 +212,10 @@ impl Daemon {
 
     pub fn get(&self, path: &str) -> Result<http::Response> {
         http::get(&self.socket, path)
+    }
+
+    pub fn post(&self, path: &str) -> Result<http::Response> {
+        http::post(&self.socket, path)
     }
 
     pub fn view(&self) -> Result<View> {

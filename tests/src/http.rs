@@ -25,15 +25,29 @@ impl Response {
 
 /// `GET path` on a unix socket.
 pub fn get(socket: &Path, path: &str) -> Result<Response> {
+    ask(socket, "GET", path)
+}
+
+/// `POST path` on a unix socket, without a body.
+pub fn post(socket: &Path, path: &str) -> Result<Response> {
+    ask(socket, "POST", path)
+}
+
+fn ask(socket: &Path, method: &str, path: &str) -> Result<Response> {
     let mut stream = UnixStream::connect(socket)
         .with_context(|| format!("connecting to {}", socket.display()))?;
     stream.set_read_timeout(Some(CEILING))?;
-    request(&mut stream, path)
+    exchange(&mut stream, method, path)
 }
 
 /// One request, and everything up to the end of the stream.
 pub fn request(stream: &mut (impl Read + Write), path: &str) -> Result<Response> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    exchange(stream, "GET", path)
+}
+
+fn exchange(stream: &mut (impl Read + Write), method: &str, path: &str) -> Result<Response> {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .context("sending the request")?;

@@ -16,6 +16,7 @@ pub mod lookup;
 pub mod maps;
 pub mod netlink;
 pub mod netns;
+pub mod other_user;
 pub mod processes;
 pub mod puppet;
 pub mod row;

@@ -13,7 +13,11 @@ use std::{
     process, thread,
 };
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, acceptfrom, recvmsg};
+use rustix::{
+    fs::Uid,
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, acceptfrom, recvmsg},
+    thread::set_thread_res_uid,
+};
 
 fn main() -> io::Result<()> {
     // SAFETY: nothing else in this process owns standard input.
@@ -41,6 +45,10 @@ fn main() -> io::Result<()> {
             b'v' => {
                 wait_for_child(&mut listener, &mut orders)?;
                 continue;
+            }
+            b'u' => {
+                let nobody = Uid::from_raw(65534);
+                set_thread_res_uid(nobody, nobody, nobody)?;
             }
             // What it was sent is held.
             b'h' => {}

@@ -46,6 +46,11 @@ impl Acceptor {
         self.order(b'a').map(drop)
     }
 
+    /// Has it run as nobody.
+    pub fn become_nobody(&mut self) -> Result<()> {
+        self.order(b'u').map(drop)
+    }
+
     /// Reads a byte of what was accepted last, and answers nothing.
     pub fn begin_turn(&mut self) -> Result<()> {
         self.order(b'r').map(drop)
