@@ -31,8 +31,11 @@ use crate::{
     view::{View, Worker, connections::Question},
 };
 
+/// All of this for programs, OpenAPI 3.1; kept true by tests.
+const DESCRIPTION: &str = include_str!("openapi.json");
+
 /// Paths that exist, for those who ask for others.
-const ROUTES: [&str; 13] = [
+pub const ROUTES: [&str; 14] = [
     "/",
     "/v1/view",
     "/v1/listeners",
@@ -46,6 +49,7 @@ const ROUTES: [&str; 13] = [
     "/v1/diagnosis",
     "/metrics",
     "/healthz",
+    "/openapi.json",
 ];
 
 /// The query is checked before the view is looked at: a bad one is bad whatever there is.
@@ -61,6 +65,7 @@ enum Route<'a> {
     Reset,
     Metrics,
     Health,
+    Description,
     Nowhere,
 }
 
@@ -142,6 +147,7 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, peer: Peer, stale: Duration) 
         Route::History(which) => return past(&published, which),
         Route::View(buckets) => whole(&published, Form::View(buckets, peer.audience()), age, stale),
         Route::Metrics => whole(&published, Form::Metrics(dialect(request)), age, stale),
+        Route::Description => return ok(JSON, Bytes::from_static(DESCRIPTION.as_bytes())).into(),
         Route::Health => health(&published, age, stale),
         Route::Nowhere | Route::Reset => nowhere(request.uri().path()),
     };
@@ -210,6 +216,7 @@ fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
         "/v1/diagnosis" => Route::Whole(Form::Diagnosis),
         "/metrics" => Route::Metrics,
         "/healthz" => Route::Health,
+        "/openapi.json" => Route::Description,
         path => {
             if let Some(which) = path.strip_prefix("/v1/listeners/") {
                 return Ok(Route::Listeners(which, path::buckets(query)?));

@@ -1,6 +1,7 @@
 //! The server over a real Unix socket, with a view made by hand.
 
 mod connections;
+mod description;
 mod limits;
 mod past;
 mod stream;

@@ -64,11 +64,8 @@ async fn a_client_that_does_not_read_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn the_1001st_client_is_told_and_the_others_are_served() {
-    let limit = rustix::process::Resource::Nofile;
-    let mut files = rustix::process::getrlimit(limit);
-    files.current = files.maximum;
-    rustix::process::setrlimit(limit, files).unwrap();
+async fn for_the_1001st_client_the_longest_idle_one_goes() {
+    allow_descriptors();
     let server = start(Limits::default());
     let mut clients = Vec::new();
     for _ in 0..1_000 {
@@ -76,23 +73,54 @@ async fn the_1001st_client_is_told_and_the_others_are_served() {
         assert_eq!(request(&mut stream, "GET", "/healthz").await.status, 200);
         clients.push(stream);
     }
+    // Now it is the second that has been idle for the longest.
+    let reply = request(&mut clients[0], "GET", "/healthz").await;
+    assert_eq!(reply.status, 200);
+    let mut new = server.connect().await;
+    assert_eq!(request(&mut new, "GET", "/healthz").await.status, 200);
+    closed(&mut clients[1]).await;
+    for at in [0, 2, 999] {
+        let reply = request(&mut clients[at], "GET", "/healthz").await;
+        assert_eq!(reply.status, 200, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_told_when_all_places_are_in_use() {
+    let limits = Limits {
+        connections: 3,
+        ..Limits::default()
+    };
+    let server = start(limits);
+    let mut streams = Vec::new();
+    for _ in 0..limits.connections {
+        let mut stream = server.connect().await;
+        let ask = b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n";
+        stream.write_all(ask).await.unwrap();
+        // Its head: it is being answered.
+        assert_eq!(stream.read_u8().await.unwrap(), b'H');
+        streams.push(stream);
+    }
     let mut refused = server.connect().await;
     let reply = request(&mut refused, "GET", "/healthz").await;
     assert_eq!(reply.status, 503);
     assert_eq!(reply.json()["error"], "too many connections");
     closed(&mut refused).await;
-
-    assert_eq!(
-        request(&mut clients[0], "GET", "/healthz").await.status,
-        200
-    );
-    drop(clients.pop());
+    streams.pop();
     let freed = async {
         while server.get("/healthz").await.status != 200 {
+            server.hub.publish(view());
             sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(CEILING, freed).await.unwrap();
+}
+
+fn allow_descriptors() {
+    let limit = rustix::process::Resource::Nofile;
+    let mut files = rustix::process::getrlimit(limit);
+    files.current = files.maximum;
+    rustix::process::setrlimit(limit, files).unwrap();
 }
 
 #[tokio::test]
