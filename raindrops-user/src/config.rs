@@ -9,6 +9,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read as _},
+    net::SocketAddr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -34,9 +35,11 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
     "accept_hook",
+    "allow_remote",
     "inferred_slabs",
+    "listen_tcp",
     "listener",
     "log",
     "max_connections",
@@ -47,6 +50,7 @@ const KEYS: [&str; 14] = [
     "slab",
     "slab_directory",
     "socket",
+    "textfile",
     "turns",
     "verbose",
 ];
@@ -83,6 +87,12 @@ pub enum ConfigError {
     )]
     ListenerId { address: String },
     #[error(
+        "listen_tcp {address} can be reached from other hosts; use 127.0.0.1:{}, or allow_remote \
+         (--allow-remote) where they may read which servers run here and how busy they are",
+        address.port()
+    )]
+    Remote { address: SocketAddr },
+    #[error(
         "XDG_RUNTIME_DIR is not set, so there is no default for the socket; pass --socket PATH"
     )]
     NoSocket,
@@ -107,6 +117,9 @@ pub struct Options {
     pub slab: Option<Vec<PathBuf>>,
     pub slab_directory: Option<PathBuf>,
     pub inferred_slabs: Option<bool>,
+    pub listen_tcp: Option<SocketAddr>,
+    pub allow_remote: Option<bool>,
+    pub textfile: Option<PathBuf>,
 }
 
 /// What is said of some listeners.
@@ -188,6 +201,9 @@ impl Options {
             slab: self.slab.or(other.slab),
             slab_directory: self.slab_directory.or(other.slab_directory),
             inferred_slabs: self.inferred_slabs.or(other.inferred_slabs),
+            listen_tcp: self.listen_tcp.or(other.listen_tcp),
+            allow_remote: self.allow_remote.or(other.allow_remote),
+            textfile: self.textfile.or(other.textfile),
         }
     }
 }
@@ -230,6 +246,17 @@ pub struct Settings {
     /// Control servers of puma that are asked.
     pub puma: Vec<PumaControl>,
     pub slabs: SlabPlaces,
+    pub metrics: MetricsPlaces,
+}
+
+/// Where Prometheus finds the figures, besides the socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsPlaces {
+    pub tcp: Option<SocketAddr>,
+    /// From other hosts, too.
+    pub allow_remote: bool,
+    /// Directory of node_exporter's collector.
+    pub textfile: Option<PathBuf>,
 }
 
 /// Where slabs are looked for.
@@ -269,6 +296,9 @@ impl Settings {
             slab,
             slab_directory,
             inferred_slabs,
+            listen_tcp,
+            allow_remote,
+            textfile,
         } = options;
         let within = |name, range: std::ops::RangeInclusive<u32>, value: u32| {
             if range.contains(&value) {
@@ -316,6 +346,19 @@ impl Settings {
                     directory: slab_directory.or(default.directory),
                     inferred: inferred_slabs.unwrap_or(default.inferred),
                 }
+            },
+            metrics: MetricsPlaces {
+                tcp: match listen_tcp {
+                    Some(address)
+                        if !allow_remote.unwrap_or(false)
+                            && !address.ip().to_canonical().is_loopback() =>
+                    {
+                        return Err(ConfigError::Remote { address });
+                    }
+                    address => address,
+                },
+                allow_remote: allow_remote.unwrap_or(false),
+                textfile,
             },
         })
     }

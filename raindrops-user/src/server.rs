@@ -11,14 +11,23 @@ mod connections;
 mod path;
 mod route;
 mod stall;
+pub mod tcp;
 
 pub use self::answer::AGE_MS;
 
-use std::{future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration,
+};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -139,7 +148,7 @@ async fn connection(
     stream: UnixStream,
     (hub, desk): (Arc<Hub>, Arc<Desk>),
     limits: Limits,
-    mut stopping: watch::Receiver<()>,
+    stopping: watch::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 ) {
     let service = service_fn(|request| {
@@ -153,9 +162,18 @@ async fn connection(
                 Reply::Answer(answer) => answer,
                 Reply::Ask(asked) => connections::answer(*asked, &desk, limits.reading).await,
             };
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, Infallible>(response)
         }
     });
+    drive(stream, service, limits, stopping).await;
+}
+
+/// Serves one client to its end, within the limits.
+async fn drive<S, H>(stream: S, service: H, limits: Limits, mut stopping: watch::Receiver<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+{
     let mut http = http1::Builder::new();
     // A client that says it has no more to send (`nc -N`) still wants its answer.
     http.half_close(true)
@@ -178,13 +196,11 @@ async fn connection(
 }
 
 /// Waits for the request, because a client that is cut off while it writes sees only that.
-async fn refuse(stream: UnixStream, _permit: OwnedSemaphorePermit) {
+async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, _permit: OwnedSemaphorePermit) {
     let told = async {
-        stream.readable().await?;
         let mut request = [0; 4096];
-        stream.try_read(&mut request)?;
-        stream.writable().await?;
-        stream.try_write(TOO_MANY.as_bytes())
+        let _ = stream.read(&mut request).await?;
+        stream.write_all(TOO_MANY.as_bytes()).await
     };
     if let Ok(Err(error)) = time::timeout(REFUSAL_PATIENCE, told).await {
         log::debug!("a refused client did not listen: {error}");

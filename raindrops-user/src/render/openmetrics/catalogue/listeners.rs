@@ -64,7 +64,7 @@ pub(super) const FAMILIES: [Family; 20] = [
         "All that the kernel dropped at the listener: with TCP_DEFER_ACCEPT also one for each \
          healthy connection.",
         "sock_diag",
-        "for unix listeners, and where only /proc/net serves without it",
+        "for unix listeners",
         |it| Sample::count(it.totals.drops?),
     ),
     counter(

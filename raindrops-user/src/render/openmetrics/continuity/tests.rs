@@ -5,6 +5,9 @@ fn example() -> View {
     serde_json::from_str(include_str!("../../../../tests/data/view.json")).unwrap()
 }
 
+/// Its id, and what it has accepted.
+type Socket = (&'static str, u64);
+
 /// A view of some sockets on one address, with what each has accepted.
 fn view(second: u64, sockets: &[(&str, u64)]) -> View {
     let mut view = example();
@@ -37,7 +40,7 @@ fn exported(view: &View, continuity: &Continuity) -> Option<(u64, u64, u64)> {
 
 #[test]
 fn a_sum_goes_on_when_sockets_close_come_and_are_missed() {
-    let steps: &[(u64, &[(&str, u64)], Option<u64>)] = &[
+    let steps: [(u64, &[Socket], Option<u64>); 11] = [
         (1, &[("a", 10), ("b", 5)], Some(15)),
         (2, &[("a", 12), ("b", 5)], Some(17)),
         // One closes, with what it has counted.
@@ -55,7 +58,7 @@ fn a_sum_goes_on_when_sockets_close_come_and_are_missed() {
     ];
     let mut last: Option<(View, Continuity)> = None;
     for (second, sockets, expected) in steps {
-        let view = view(*second, sockets);
+        let view = view(second, sockets);
         let continuity = match &last {
             Some((before, continuity)) => continuity.next(before, &view),
             None => Continuity::of(&view),
@@ -113,7 +116,7 @@ fn labels_stay_while_nobody_can_say_what_they_are() {
     let alone = Continuity::of(&none_left);
     assert_eq!(service(&none_left, &alone), "unicorn");
     // Others that run it say it anew.
-    let mut others = first.clone();
+    let mut others = first;
     others
         .workers
         .iter_mut()
