@@ -9,6 +9,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read as _},
+    net::SocketAddr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -36,10 +37,12 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "accept_hook",
+    "allow_remote",
     "history",
     "inferred_slabs",
+    "listen_tcp",
     "listener",
     "log",
     "max_connections",
@@ -50,6 +53,7 @@ const KEYS: [&str; 15] = [
     "slab",
     "slab_directory",
     "socket",
+    "textfile",
     "turns",
     "verbose",
 ];
@@ -86,6 +90,12 @@ pub enum ConfigError {
     )]
     ListenerId { address: String },
     #[error(
+        "listen_tcp {address} can be reached from other hosts; use 127.0.0.1:{}, or allow_remote \
+         (--allow-remote) where they may read which servers run here and how busy they are",
+        address.port()
+    )]
+    Remote { address: SocketAddr },
+    #[error(
         "XDG_RUNTIME_DIR is not set, so there is no default for the socket; pass --socket PATH"
     )]
     NoSocket,
@@ -113,6 +123,9 @@ pub struct Options {
     /// How long the past is kept: `15m`, `0s`.
     #[serde(default, deserialize_with = "span")]
     pub history: Option<Duration>,
+    pub listen_tcp: Option<SocketAddr>,
+    pub allow_remote: Option<bool>,
+    pub textfile: Option<PathBuf>,
 }
 
 /// As people write times: `90s`, `15m`.
@@ -216,6 +229,9 @@ impl Options {
             slab_directory: self.slab_directory.or(other.slab_directory),
             inferred_slabs: self.inferred_slabs.or(other.inferred_slabs),
             history: self.history.or(other.history),
+            listen_tcp: self.listen_tcp.or(other.listen_tcp),
+            allow_remote: self.allow_remote.or(other.allow_remote),
+            textfile: self.textfile.or(other.textfile),
         }
     }
 }
@@ -260,6 +276,17 @@ pub struct Settings {
     pub slabs: SlabPlaces,
     /// How long the past is kept.
     pub history: Duration,
+    pub metrics: MetricsPlaces,
+}
+
+/// Where Prometheus finds the figures, besides the socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsPlaces {
+    pub tcp: Option<SocketAddr>,
+    /// From other hosts, too.
+    pub allow_remote: bool,
+    /// Directory of node_exporter's collector.
+    pub textfile: Option<PathBuf>,
 }
 
 /// Where slabs are looked for.
@@ -300,6 +327,9 @@ impl Settings {
             slab_directory,
             inferred_slabs,
             history,
+            listen_tcp,
+            allow_remote,
+            textfile,
         } = options;
         let within = |name, range: std::ops::RangeInclusive<u32>, value: u32| {
             if range.contains(&value) {
@@ -349,6 +379,19 @@ impl Settings {
                 }
             },
             history: history.unwrap_or(USUAL_REACH),
+            metrics: MetricsPlaces {
+                tcp: match listen_tcp {
+                    Some(address)
+                        if !allow_remote.unwrap_or(false)
+                            && !address.ip().to_canonical().is_loopback() =>
+                    {
+                        return Err(ConfigError::Remote { address });
+                    }
+                    address => address,
+                },
+                allow_remote: allow_remote.unwrap_or(false),
+                textfile,
+            },
         })
     }
 

@@ -5,11 +5,13 @@
 //! this one.
 
 mod notify;
+mod port;
 mod signals;
 
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     path::PathBuf,
     pin::{Pin, pin},
     sync::Arc,
@@ -30,7 +32,9 @@ use crate::{
     server::{
         self, Limits,
         claim::{Claim, ClaimError},
+        tcp::Port,
     },
+    textfile::Textfile,
     view::{SourceState, View},
 };
 
@@ -53,6 +57,14 @@ pub enum DaemonError {
     Sampler(#[source] SamplerError),
     #[error("the sampler's thread ended before its first view; the log says why")]
     SamplerGone,
+    #[error(
+        "cannot listen on {address} (listen_tcp); `ss -tlnp` shows who does, and `ip address` which \
+         addresses there are"
+    )]
+    Port {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error("cannot {operation}; check the limits on processes and descriptors")]
     System {
         operation: &'static str,
@@ -110,6 +122,7 @@ pub fn run(line: &CommandLine) -> Result<(), DaemonError> {
 async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError> {
     let mut signals = Signals::install().map_err(system("handle signals"))?;
     let (claim, listener) = Claim::take(&settings.socket)?;
+    let port = port::open(&settings.metrics)?;
     let hub = Arc::new(Hub::new());
     let Some(sampler) = first_view(&settings, &hub, &mut signals).await? else {
         return Ok(());
@@ -126,11 +139,22 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
         archive: server::Archive::new(sampler.history()),
         forget_peaks: Box::new(move || resetter.reset_peaks()),
     });
+    let textfile = settings.metrics.textfile.clone();
+    let textfile = textfile.map(|directory| Textfile::start(directory, Arc::clone(&hub)));
+    let textfile = textfile.transpose().map_err(system(
+        "start the thread that writes the file for node_exporter",
+    ))?;
     let (quit, told_to_quit) = oneshot::channel::<()>();
-    let mut serving = Box::pin(server::serve(listener, sources, Limits::default(), async {
+    let (quit_port, port_told_to_quit) = oneshot::channel::<()>();
+    announce(&claim, port.as_ref(), &hub);
+    let unix = server::serve(listener, sources, Limits::default(), async {
         let _ = told_to_quit.await;
-    }));
-    announce(&claim, &hub);
+        let _ = quit_port.send(());
+    });
+    let tcp = port::serve(port, Arc::clone(&hub), async {
+        let _ = port_told_to_quit.await;
+    });
+    let mut serving = Box::pin(async { tokio::try_join!(unix, tcp).map(|_| ()) });
     notify::ready();
 
     let mut running = Running {
@@ -142,6 +166,9 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
     notify::stopping();
     drop(serving);
     drop(claim);
+    if let Some(textfile) = textfile {
+        textfile.stop();
+    }
     detach(sampler).await;
     log::info!("stopped");
     ended.map_err(system("serve clients"))
@@ -322,6 +349,12 @@ impl Running<'_> {
             ("slab_directory", new.slabs.directory != old.slabs.directory),
             ("inferred_slabs", new.slabs.inferred != old.slabs.inferred),
             ("history", new.history != old.history),
+            ("listen_tcp", new.metrics.tcp != old.metrics.tcp),
+            (
+                "allow_remote",
+                new.metrics.allow_remote != old.metrics.allow_remote,
+            ),
+            ("textfile", new.metrics.textfile != old.metrics.textfile),
         ] {
             if differs {
                 changes.push(format!("{name} needs a restart to change"));
@@ -352,7 +385,7 @@ async fn detach(sampler: Sampler) {
     }
 }
 
-fn announce(claim: &Claim, hub: &Hub) {
+fn announce(claim: &Claim, port: Option<&Port>, hub: &Hub) {
     let sources = hub
         .latest()
         .map_or_else(String::new, |published| sources(published.view()));
@@ -361,6 +394,9 @@ fn announce(claim: &Claim, hub: &Hub) {
         env!("CARGO_PKG_VERSION"),
         claim.path().display()
     );
+    if let Some(port) = port {
+        log::info!("/metrics and /healthz on http://{}", port.address());
+    }
 }
 
 fn sources(view: &View) -> String {

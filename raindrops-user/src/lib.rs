@@ -28,5 +28,6 @@ pub mod select;
 pub mod server;
 pub mod snapshot;
 pub mod source;
+pub mod textfile;
 pub mod turns;
 pub mod view;

@@ -22,7 +22,7 @@ use crate::{
     diagnose::diagnose,
     render::{
         json::{self, Buckets},
-        openmetrics::{self, Dialect},
+        openmetrics::{self, Continuity, Dialect},
         text::{self, Style},
     },
     view::View,
@@ -65,6 +65,7 @@ pub enum Audience {
 #[derive(Debug)]
 pub struct Published {
     view: View,
+    continuity: Continuity,
     at: Instant,
     asked: Arc<Asked>,
     text: OnceLock<Bytes>,
@@ -94,9 +95,10 @@ impl ByAudience {
 }
 
 impl Published {
-    fn new(view: View, asked: Arc<Asked>) -> Self {
+    fn new(view: View, continuity: Continuity, asked: Arc<Asked>) -> Self {
         Self {
             view,
+            continuity,
             at: Instant::now(),
             asked,
             text: OnceLock::new(),
@@ -174,7 +176,7 @@ impl Published {
             Form::Listeners(buckets) => json::listeners(&self.view.listeners, buckets, out),
             Form::Workers(audience) => json::workers(&self.view.workers, audience, out),
             Form::Diagnosis => json::write(&diagnose(&self.view), out),
-            Form::Metrics(dialect) => openmetrics::view(&self.view, dialect, out),
+            Form::Metrics(dialect) => openmetrics::view(&self.view, &self.continuity, dialect, out),
         }
     }
 }
@@ -278,7 +280,14 @@ impl Hub {
 
     /// Replaces the latest view. Readers keep the one that they took.
     pub fn publish(&self, view: View) {
-        let published = Arc::new(Published::new(view, Arc::clone(&self.asked_forms)));
+        let before = lock(&self.latest).clone();
+        let continuity = match &before {
+            Some(before) => before.continuity.next(&before.view, &view),
+            None => Continuity::of(&view),
+        };
+        drop(before);
+        let asked = Arc::clone(&self.asked_forms);
+        let published = Arc::new(Published::new(view, continuity, asked));
         for form in self.asked_forms.ahead() {
             published.rendered(form);
         }
@@ -292,6 +301,12 @@ impl Hub {
     #[must_use]
     pub fn latest(&self) -> Option<Arc<Published>> {
         *lock(&self.read) = Some(Instant::now());
+        lock(&self.latest).clone()
+    }
+
+    /// The latest view, for who looks so seldom that no more views need be made for him.
+    #[must_use]
+    pub fn peeked(&self) -> Option<Arc<Published>> {
         lock(&self.latest).clone()
     }
 

@@ -15,15 +15,24 @@ mod peer;
 mod route;
 mod stall;
 mod stream;
+pub mod tcp;
 
 pub use self::{answer::AGE_MS, history::Archive};
 
-use std::{fmt, future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration,
+};
 
 use http_body_util::{Either, Full};
-use hyper::{Request, Response, StatusCode, body::Bytes, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -165,7 +174,7 @@ async fn connection(
     stream: UnixStream,
     sources: Arc<Sources>,
     limits: Limits,
-    mut stopping: watch::Receiver<()>,
+    stopping: watch::Receiver<()>,
     place: Place,
 ) {
     let place = &place;
@@ -179,9 +188,23 @@ async fn connection(
             if matches!(response.body(), Either::Left(_)) {
                 place.rests();
             }
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, Infallible>(response)
         }
     });
+    drive(stream, service, place, limits, stopping).await;
+}
+
+/// Serves one client to its end, within the limits.
+async fn drive<S, H>(
+    stream: S,
+    service: H,
+    place: &Place,
+    limits: Limits,
+    mut stopping: watch::Receiver<()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
     let mut http = http1::Builder::new();
     // A client that says it has no more to send (`nc -N`) still wants its answer.
     http.half_close(true)
@@ -258,13 +281,11 @@ fn forgotten(is_shown: bool) -> Answer {
 }
 
 /// Waits for the request, because a client that is cut off while it writes sees only that.
-async fn refuse(stream: UnixStream, _permit: OwnedSemaphorePermit) {
+async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, _permit: OwnedSemaphorePermit) {
     let told = async {
-        stream.readable().await?;
         let mut request = [0; 4096];
-        stream.try_read(&mut request)?;
-        stream.writable().await?;
-        stream.try_write(TOO_MANY.as_bytes())
+        let _ = stream.read(&mut request).await?;
+        stream.write_all(TOO_MANY.as_bytes()).await
     };
     if let Ok(Err(error)) = time::timeout(REFUSAL_PATIENCE, told).await {
         log::debug!("a refused client did not listen: {error}");

@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod netns;
 pub mod other_user;
 pub mod processes;
+pub mod prometheus;
 pub mod puppet;
 pub mod row;
 pub mod same_address;

@@ -1,6 +1,6 @@
 //! `raindrops serve`: the daemon, in the foreground.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use raindrops_user::{
@@ -43,6 +43,15 @@ pub struct Args {
     /// How long the past is kept for /v1/history and `raindrops top`; 0s: not at all [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = reach)]
     history: Option<Duration>,
+    /// Serve /metrics and /healthz on TCP too, for Prometheus: 127.0.0.1:PORT or [::1]:PORT
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    listen_tcp: Option<SocketAddr>,
+    /// Let --listen-tcp be an address that other hosts reach: whoever does reads all figures
+    #[arg(long)]
+    allow_remote: bool,
+    /// Write DIR/raindrops.prom every 15 s, for the textfile collector of node_exporter
+    #[arg(long, value_name = "DIR")]
+    textfile: Option<PathBuf>,
     /// Configuration file (TOML; keys are these options with underscores, [[listener]] and [puma]),
     /// read again on HUP
     #[arg(long, value_name = "FILE")]
@@ -67,6 +76,12 @@ fn number(range: std::ops::RangeInclusive<u32>) -> clap::builder::RangedI64Value
     clap::value_parser!(u32).range(i64::from(*range.start())..=i64::from(*range.end()))
 }
 
+fn address(typed: &str) -> Result<SocketAddr, String> {
+    typed
+        .parse()
+        .map_err(|_| "not an address with a port, as 127.0.0.1:9911 or [::1]:9911".to_owned())
+}
+
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
         socket,
@@ -78,6 +93,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         turns,
         slab,
         history,
+        listen_tcp,
+        allow_remote,
+        textfile,
         config,
         log,
         verbose,
@@ -98,6 +116,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         slab_directory: None,
         inferred_slabs: None,
         history,
+        listen_tcp,
+        allow_remote: allow_remote.then_some(true),
+        textfile,
     };
     daemon::run(&CommandLine { options, config })?;
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use raindrops_user::{
     publish::Audience,
     render::{
         json::{self, Buckets},
-        openmetrics::{self, Dialect},
+        openmetrics::{self, Continuity, Dialect},
         text,
     },
     sampler, select,
@@ -60,8 +60,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Way::Daemon(daemon) => {
             // Verdicts on turns look at how long all answers have taken.
             let path = match args.format {
-                ShowFormat::Text => "/v1/view?buckets=1",
-                ShowFormat::Json | ShowFormat::Openmetrics => "/v1/view",
+                // As Prometheus gets it, with what is kept of earlier views.
+                ShowFormat::Openmetrics if args.listeners.is_empty() => "/metrics",
+                ShowFormat::Text | ShowFormat::Openmetrics => "/v1/view?buckets=1",
+                ShowFormat::Json => "/v1/view",
             };
             let client::Answer { body, stale } = daemon.get(path)?;
             if let Some(age) = stale {
@@ -70,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     text::stale(age, terminal::style(), &mut out)?;
                 }
             }
-            if args.format == ShowFormat::Json && args.listeners.is_empty() {
+            if args.format != ShowFormat::Text && args.listeners.is_empty() {
                 terminal::print(&body)?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -105,7 +107,10 @@ fn write(view: View, args: &Args, out: &mut Vec<u8>) -> anyhow::Result<()> {
     match args.format {
         ShowFormat::Text => text::view(&view, terminal::style(), out)?,
         ShowFormat::Json => json::view(&view, Buckets::Hidden, Audience::Trusted, out)?,
-        ShowFormat::Openmetrics => openmetrics::view(&view, Dialect::OpenMetrics, out)?,
+        ShowFormat::Openmetrics => {
+            let continuity = Continuity::of(&view);
+            openmetrics::view(&view, &continuity, Dialect::OpenMetrics, out)?;
+        }
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::{
 };
 
 use super::{
-    AcceptHook, KEYS, ListenerOptions, ListenerTurns, NetnsChoice, Options, PumaControl, Settings,
-    SlabPlaces, Token, Turns, Who, is_readable_by_all,
+    AcceptHook, KEYS, ListenerOptions, ListenerTurns, MetricsPlaces, NetnsChoice, Options,
+    PumaControl, Settings, SlabPlaces, Token, Turns, Who, is_readable_by_all,
 };
 use crate::address::{Address, UnixName};
 
@@ -27,7 +27,8 @@ fn every_key_is_read() {
                listener = [{ address = ':8443', turns = 'off' }]\n\
                puma = { control_url = 'unix:///c', token = 't' }\n\
                slab = ['/s']\nslab_directory = '/d'\ninferred_slabs = false\n\
-               history = '90s'\n";
+               history = '90s'\n\
+               listen_tcp = '127.0.0.1:9911'\nallow_remote = true\ntextfile = '/t'\n";
     let expected = Options {
         socket: Some("/a".into()),
         no_bpf: Some(true),
@@ -50,6 +51,9 @@ fn every_key_is_read() {
         slab_directory: Some("/d".into()),
         inferred_slabs: Some(false),
         history: Some(Duration::from_secs(90)),
+        listen_tcp: Some(([127, 0, 0, 1], 9911).into()),
+        allow_remote: Some(true),
+        textfile: Some("/t".into()),
     };
     assert_eq!(parse(all), Ok(expected));
     assert_eq!(all.lines().count(), KEYS.len());
@@ -160,6 +164,7 @@ fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
             inferred: true,
         },
         history: Duration::from_secs(900),
+        metrics: MetricsPlaces::default(),
     };
     assert_eq!(settings, expected);
     assert!(!settings.holds_secrets());
@@ -207,6 +212,14 @@ fn what_cannot_be_meant_is_refused() {
             "[[listener]]\naddress = \"4026531833:17\"\nturns = \"off\"",
             "[[listener]] address \"4026531833:17\" is an id,",
         ),
+        (
+            "listen_tcp = '0.0.0.0:9911'",
+            "listen_tcp 0.0.0.0:9911 can be reached from other hosts; use 127.0.0.1:9911,",
+        ),
+        (
+            "listen_tcp = '[fe80::1]:9911'",
+            "listen_tcp [fe80::1]:9911 can be reached from other hosts;",
+        ),
     ] {
         let error = Settings::decide(parse(text).unwrap(), &who(true, None)).unwrap_err();
         assert!(error.to_string().starts_with(message), "{error}");
@@ -233,4 +246,20 @@ fn hooks_print_as_they_are_typed() {
     for name in AcceptHook::NAMES {
         assert_eq!(name.parse::<AcceptHook>().unwrap().to_string(), name);
     }
+}
+
+#[test]
+fn other_hosts_are_let_in_only_when_that_is_said() {
+    for (text, is_allowed) in [
+        ("listen_tcp = '127.8.0.1:9911'", true),
+        ("listen_tcp = '[::1]:0'", true),
+        ("listen_tcp = '[::ffff:127.0.0.1]:9911'", true),
+        ("listen_tcp = '[::]:9911'", false),
+        ("listen_tcp = '[::]:9911'\nallow_remote = false", false),
+        ("listen_tcp = '[::]:9911'\nallow_remote = true", true),
+    ] {
+        let settings = Settings::decide(parse(text).unwrap(), &who(true, None));
+        assert_eq!(settings.is_ok(), is_allowed, "{text}");
+    }
+    assert!(parse("listen_tcp = 'localhost:9911'").is_err());
 }

@@ -18,6 +18,12 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Of whom nothing is known, as over TCP.
+    pub const UNKNOWN: Self = Self {
+        uid: None,
+        ours: u32::MAX,
+    };
+
     pub fn of(stream: &UnixStream) -> Self {
         Self {
             uid: stream.peer_cred().ok().map(|it| it.uid()),

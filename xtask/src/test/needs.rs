@@ -15,6 +15,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("gunicorn", "gunicorn"),
     ("iproute2", "ss"),
     ("nginx-light", "nginx"),
+    ("prometheus", "promtool"),
     ("puma", "puma"),
     ("python3", "python3"),
     ("rainbows", "rainbows"),

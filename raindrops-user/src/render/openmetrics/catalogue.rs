@@ -1,4 +1,18 @@
-//! What is exported: each family once.
+//! What is exported: each family once, with the words of docs/metrics.md and where its figures are.
+//!
+//! Data only. What the figures of a series are is decided in [`super::listeners`] and its
+//! neighbours.
+
+mod listeners;
+mod others;
+mod workers;
+
+use super::{
+    listeners::Series,
+    sample::Sample,
+    workers::{Process, Servers},
+};
+use crate::view::{View, slabs::Field};
 
 /// What kind of figures a family has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,39 +28,106 @@ pub struct Family {
     /// Without `_total` and the like.
     pub name: &'static str,
     pub kind: Type,
+    /// The name's last word, where that is one.
+    pub unit: Option<&'static str>,
     pub help: &'static str,
     pub labels: &'static [&'static str],
+    /// Where the figure comes from.
+    pub source: &'static str,
+    /// When there is no line.
+    pub absent: &'static str,
+    pub(super) of: Of,
 }
 
-pub const FAMILIES: [Family; 5] = [
-    Family {
-        name: "raindrops_slab_events",
-        kind: Type::Counter,
-        help: "Counters that applications keep in slabs, in the field's own unit.",
-        labels: &["slab", "field", "service"],
+/// Whose figures they are, and which.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Of {
+    Listener(fn(&Series<'_>) -> Option<Sample>),
+    /// Of every member of a listener that is several sockets.
+    Member,
+    ListenerPhase,
+    Worker(fn(&Process<'_>) -> Option<Sample>),
+    WorkerPhase,
+    WorkerInfo,
+    Server(fn(&Servers) -> Option<Sample>),
+    Slab(fn(&Field) -> bool),
+    Source,
+    Gap,
+    View(fn(&View) -> Option<Sample>),
+    Build,
+}
+
+pub const LISTENER: &[&str] = &["address", "protocol", "netns", "container", "service"];
+const MEMBER: &[&str] = &[
+    "address",
+    "protocol",
+    "netns",
+    "container",
+    "service",
+    "member",
+];
+const LISTENER_PHASE: &[&str] = &[
+    "address",
+    "protocol",
+    "netns",
+    "container",
+    "service",
+    "phase",
+];
+const WORKER: &[&str] = &["pid", "index", "container", "service"];
+const WORKER_PHASE: &[&str] = &["pid", "index", "container", "service", "phase"];
+const WORKER_INFO: &[&str] = &["pid", "index", "container", "service", "server", "comm"];
+const SERVER: &[&str] = &["kind", "container", "service"];
+const SLAB: &[&str] = &["slab", "field", "service"];
+
+/// Families of one kind of thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub title: &'static str,
+    pub families: &'static [Family],
+}
+
+/// All there are, in the order in which they are written.
+pub const PARTS: [Part; 5] = [
+    Part {
+        title: "Listeners",
+        families: &listeners::FAMILIES,
     },
-    Family {
-        name: "raindrops_slab_value",
-        kind: Type::Gauge,
-        help: "Gauges and maxima that applications keep in slabs, in the field's own unit.",
-        labels: &["slab", "field", "service"],
+    Part {
+        title: "Workers",
+        families: &workers::WORKERS,
     },
-    Family {
-        name: "raindrops_slab_observations",
-        kind: Type::Histogram,
-        help: "Histograms that applications keep in slabs, in the field's own unit.",
-        labels: &["slab", "field", "service"],
+    Part {
+        title: "Servers",
+        families: &workers::SERVERS,
     },
-    Family {
-        name: "raindrops_source_up",
-        kind: Type::Gauge,
-        help: "Whether a source of figures works: 1 also where it is degraded.",
-        labels: &["source"],
+    Part {
+        title: "Slabs",
+        families: &others::SLABS,
     },
-    Family {
-        name: "raindrops_build",
-        kind: Type::Info,
-        help: "The version of raindrops.",
-        labels: &["version"],
+    Part {
+        title: "raindrops itself",
+        families: &others::ITSELF,
     },
 ];
+
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    PARTS.iter().flat_map(|part| part.families)
+}
+
+impl Family {
+    /// Names of its lines, without those of its labels.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let endings: &[&str] = match self.kind {
+            Type::Counter => &["_total"],
+            Type::Gauge => &[""],
+            Type::Histogram => &["_bucket", "_count", "_sum"],
+            Type::Info => &["_info"],
+        };
+        endings
+            .iter()
+            .map(|ending| format!("{}{ending}", self.name))
+            .collect()
+    }
+}

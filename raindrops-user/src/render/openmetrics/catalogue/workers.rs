@@ -1,0 +1,100 @@
+//! Families of workers and of servers.
+
+use super::{Family, Of, SERVER, Type, WORKER, WORKER_INFO, WORKER_PHASE};
+use crate::render::openmetrics::sample::Sample;
+
+pub(super) const WORKERS: [Family; 7] = [
+    Family {
+        name: "raindrops_worker_accepts",
+        kind: Type::Counter,
+        unit: None,
+        help: "Connections that the worker has accepted.",
+        labels: WORKER,
+        source: "BPF",
+        absent: "without the source",
+        of: Of::Worker(|it| Sample::count(it.accepts()?)),
+    },
+    Family {
+        name: "raindrops_worker_turns",
+        kind: Type::Counter,
+        unit: None,
+        help: "Turns that the worker has begun.",
+        labels: WORKER,
+        source: "BPF",
+        absent: "where turns are not seen, or are turned off",
+        of: Of::Worker(|it| Sample::count(it.turns()?)),
+    },
+    Family {
+        name: "raindrops_worker_turns_in_phase",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Connections of the worker by what is done with them: blocked is a part of writing.",
+        labels: WORKER_PHASE,
+        source: "BPF",
+        absent: "each phase for itself, where it is not known",
+        of: Of::WorkerPhase,
+    },
+    Family {
+        name: "raindrops_worker_active",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Connections that the worker has accepted and that are established.",
+        labels: WORKER,
+        source: "BPF",
+        absent: "while some of its connections cannot be told by worker",
+        of: Of::Worker(|it| Sample::count(it.worker.active?)),
+    },
+    Family {
+        name: "raindrops_worker_threads",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Threads of the worker.",
+        labels: WORKER,
+        source: "/proc",
+        absent: "where the process may not be read",
+        of: Of::Worker(|it| Sample::count(it.worker.threads?)),
+    },
+    Family {
+        name: "raindrops_worker_oldest_turn_seconds",
+        kind: Type::Gauge,
+        unit: Some("seconds"),
+        help: "Age of the worker's oldest turn.",
+        labels: WORKER,
+        source: "BPF",
+        absent: "while it is in no turn",
+        of: Of::Worker(|it| Sample::micros(it.worker.turns.as_ref()?.oldest_us?)),
+    },
+    Family {
+        name: "raindrops_worker",
+        kind: Type::Info,
+        unit: None,
+        help: "Which server the worker is of, and what it is called.",
+        labels: WORKER_INFO,
+        source: "/proc",
+        absent: "never",
+        of: Of::WorkerInfo,
+    },
+];
+
+pub(super) const SERVERS: [Family; 2] = [
+    Family {
+        name: "raindrops_server_workers",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Workers that a server has.",
+        labels: SERVER,
+        source: "/proc",
+        absent: "without the source",
+        of: Of::Server(|it| Sample::count(it.workers)),
+    },
+    Family {
+        name: "raindrops_server_skew_ratio",
+        kind: Type::Gauge,
+        unit: Some("ratio"),
+        help: "How unevenly recent accepts are spread over the workers: 0 evenly, 1 all by one.",
+        labels: SERVER,
+        source: "BPF",
+        absent: "while there are too few accepts to tell",
+        of: Of::Server(|it| Some(Sample::Ratio(it.skew?))),
+    },
+];
