@@ -16,7 +16,7 @@ use std::{
 };
 
 use hyper::body::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
     diagnose::diagnose,
@@ -269,6 +269,17 @@ impl Hub {
     pub fn latest(&self) -> Option<Arc<Published>> {
         *lock(&self.read) = Some(Instant::now());
         lock(&self.latest).clone()
+    }
+
+    /// The latest view for the daemon itself, which does not count as a reader.
+    #[must_use]
+    pub fn peek(&self) -> Option<Arc<Published>> {
+        lock(&self.latest).clone()
+    }
+
+    /// Ends when a view is published after the call.
+    pub fn replaced(&self) -> Notified<'_> {
+        self.replaced.notified()
     }
 
     /// Whether somebody reads: where nobody looks, views may be fewer.

@@ -7,6 +7,7 @@
 
 mod answer;
 pub mod claim;
+pub mod compat;
 mod connections;
 mod path;
 mod route;
@@ -16,6 +17,7 @@ pub use self::answer::AGE_MS;
 
 use std::{future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration};
 
+use http_body_util::BodyExt;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -25,7 +27,7 @@ use tokio::{
     time,
 };
 
-use self::{route::Reply, stall::Stalling};
+use self::{compat::Compat, route::Reply, stall::Stalling};
 use crate::publish::{Hub, STALE};
 
 /// Where connections are asked for; what it tells is rendered.
@@ -85,6 +87,7 @@ pub async fn serve(
     listener: net::UnixListener,
     hub: Arc<Hub>,
     desk: Arc<Desk>,
+    compat: Arc<Compat>,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
@@ -94,6 +97,7 @@ pub async fn serve(
     let refusals = Arc::new(Semaphore::new(limits.refusals));
     let (stopping, stopped) = watch::channel(());
     let mut tasks = JoinSet::new();
+    let recording = tokio::spawn(compat::record(Arc::clone(&hub), Arc::clone(&compat)));
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -114,7 +118,7 @@ pub async fn serve(
             }
         };
         if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-            let sources = (Arc::clone(&hub), Arc::clone(&desk));
+            let sources = (Arc::clone(&hub), Arc::clone(&desk), Arc::clone(&compat));
             tasks.spawn(connection(stream, sources, limits, stopped.clone(), permit));
         } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
             log::debug!("refused a client: {} are connected", limits.connections);
@@ -123,6 +127,8 @@ pub async fn serve(
     }
     drop(listener);
     drop(stopping);
+    recording.abort();
+    compat.end();
     while let Some(ended) = tasks.join_next().await {
         report(ended);
     }
@@ -137,23 +143,28 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 async fn connection(
     stream: UnixStream,
-    (hub, desk): (Arc<Hub>, Arc<Desk>),
+    (hub, desk, compat): (Arc<Hub>, Arc<Desk>, Arc<Compat>),
     limits: Limits,
     mut stopping: watch::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 ) {
+    let peer = stream.peer_cred().ok().map(|peer| peer.uid());
     let service = service_fn(|request| {
-        let (hub, desk) = (Arc::clone(&hub), Arc::clone(&desk));
+        let (hub, desk, compat) = (Arc::clone(&hub), Arc::clone(&desk), Arc::clone(&compat));
         async move {
-            if route::reads_view(&request) {
+            let is_compat = compat::is_theirs(request.uri().path());
+            if is_compat || route::reads_view(&request) {
                 // After a pause. Whoever comes then gets what there is when the sampler is stuck.
                 let _ = time::timeout(FRESHENED, hub.freshened()).await;
+            }
+            if is_compat {
+                return Ok(compat::respond(&request, &hub, &compat, peer));
             }
             let response = match route::respond(&request, &hub, limits.stale) {
                 Reply::Answer(answer) => answer,
                 Reply::Ask(asked) => connections::answer(*asked, &desk, limits.reading).await,
             };
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, std::convert::Infallible>(response.map(BodyExt::boxed_unsync))
         }
     });
     let mut http = http1::Builder::new();

@@ -40,6 +40,10 @@ pub struct Args {
     /// have mapped; may be repeated
     #[arg(long, value_name = "PATH")]
     slab: Vec<PathBuf>,
+    /// File of tokens for `pumactl -T TOKEN stats` on the socket, with lines of a token and the id,
+    /// kind or address of the server that it asks for; read again on HUP
+    #[arg(long, value_name = "FILE")]
+    puma_token_file: Option<PathBuf>,
     /// Configuration file (TOML; keys are these options with underscores, [[listener]] and [puma]),
     /// read again on HUP
     #[arg(long, value_name = "FILE")]
@@ -74,6 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         netns,
         turns,
         slab,
+        puma_token_file,
         config,
         log,
         verbose,
@@ -90,6 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         log,
         verbose: verbose.then_some(true),
         puma: None,
+        puma_token_file,
         slab: (!slab.is_empty()).then_some(slab),
         slab_directory: None,
         inferred_slabs: None,

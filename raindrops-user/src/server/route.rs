@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Paths that exist, for those who ask for others.
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 18] = [
     "/",
     "/v1/view",
     "/v1/listeners",
@@ -39,6 +39,14 @@ const ROUTES: [&str; 10] = [
     "/v1/diagnosis",
     "/metrics",
     "/healthz",
+    "/_raindrops",
+    "/last_data_recv",
+    "/watcher/",
+    "/active/LISTENER.txt",
+    "/queued/LISTENER.txt",
+    "/tail/LISTENER.txt",
+    "/reset/LISTENER",
+    "/stats",
 ];
 
 /// The query is checked before the view is looked at: a bad one is bad whatever there is.

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Desk, Limits, claim::Claim, serve};
+use super::{Desk, Limits, claim::Claim, compat::Compat, serve};
 use crate::{connections::Unlisted, publish::Hub, view::View};
 
 /// No step of a test may take longer.
@@ -48,9 +48,10 @@ fn start_at(desk: Desk, hub: Hub, limits: Limits) -> Running {
     let hub = Arc::new(hub);
     let (stop, stopped) = oneshot::channel();
     let served = Arc::clone(&hub);
+    let compat = Arc::new(Compat::default());
     let task = tokio::spawn(async move {
         let _claim = claim;
-        serve(listener, served, Arc::new(desk), limits, async {
+        serve(listener, served, Arc::new(desk), compat, limits, async {
             let _ = stopped.await;
         })
         .await
