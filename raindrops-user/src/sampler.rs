@@ -8,6 +8,7 @@ mod cross_check;
 mod exits;
 mod foreign;
 mod hidden;
+mod looks;
 mod old_turns;
 mod older_unix;
 mod once;
@@ -28,7 +29,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use self::{ask::Asker, foreign::ForeignError, once::one_tick};
+pub use self::{
+    ask::Asker,
+    foreign::ForeignError,
+    looks::{Look, Looks},
+    once::one_tick,
+};
 use self::{
     ask::Asks,
     cross_check::CrossCheck,

@@ -168,7 +168,7 @@ mod tests {
         view.slabs[0]
             .counters
             .insert("writing".to_owned(), Number::Count(7));
-        assert_eq!(first_lines(&view), "calling: 44,writing: 8");
+        assert_eq!(first_lines(&view), "calling: 44,writing: 13");
     }
 
     #[test]
