@@ -7,6 +7,7 @@ mod doctor;
 mod serve;
 mod show;
 mod slab;
+mod tail;
 mod terminal;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ enum Command {
     Show(show::Args),
     Doctor(doctor::Args),
     Slab(slab::Args),
+    Tail(tail::Args),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -52,6 +54,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Show(args) => show::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Slab(args) => slab::run(args),
+        Command::Tail(args) => tail::run(&args),
     }
 }
 

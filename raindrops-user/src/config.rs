@@ -37,7 +37,7 @@ pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "accept_hook",
     "allow_remote",
     "history",
@@ -49,6 +49,7 @@ const KEYS: [&str; 18] = [
     "netns",
     "no_bpf",
     "puma",
+    "puma_token_file",
     "sample_hz",
     "slab",
     "slab_directory",
@@ -117,6 +118,7 @@ pub struct Options {
     pub verbose: Option<bool>,
     #[serde(default, deserialize_with = "puma::tables")]
     pub puma: Option<Vec<PumaControl>>,
+    pub puma_token_file: Option<PathBuf>,
     pub slab: Option<Vec<PathBuf>>,
     pub slab_directory: Option<PathBuf>,
     pub inferred_slabs: Option<bool>,
@@ -225,6 +227,7 @@ impl Options {
             log: self.log.or(other.log),
             verbose: self.verbose.or(other.verbose),
             puma: self.puma.or(other.puma),
+            puma_token_file: self.puma_token_file.or(other.puma_token_file),
             slab: self.slab.or(other.slab),
             slab_directory: self.slab_directory.or(other.slab_directory),
             inferred_slabs: self.inferred_slabs.or(other.inferred_slabs),
@@ -273,6 +276,8 @@ pub struct Settings {
     pub verbose: bool,
     /// Control servers of puma that are asked.
     pub puma: Vec<PumaControl>,
+    /// Which tokens ask for which server, for pumactl.
+    pub puma_token_file: Option<PathBuf>,
     pub slabs: SlabPlaces,
     /// How long the past is kept.
     pub history: Duration,
@@ -323,6 +328,7 @@ impl Settings {
             log,
             verbose,
             puma,
+            puma_token_file,
             slab,
             slab_directory,
             inferred_slabs,
@@ -370,6 +376,7 @@ impl Settings {
             log,
             verbose: verbose.unwrap_or(false),
             puma: puma.unwrap_or_default(),
+            puma_token_file,
             slabs: {
                 let default = SlabPlaces::default();
                 SlabPlaces {

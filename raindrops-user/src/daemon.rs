@@ -12,7 +12,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::{Pin, pin},
     sync::Arc,
     thread,
@@ -24,6 +24,7 @@ use tokio::{sync::oneshot, time};
 
 use self::signals::{Event, Signals};
 use crate::{
+    compat::tokens::{Tokens, TokensError},
     config::{self, ConfigError, Settings, Who},
     connections,
     logging::{self, LogError},
@@ -32,6 +33,7 @@ use crate::{
     server::{
         self, Limits,
         claim::{Claim, ClaimError},
+        compat::Compat,
         tcp::Port,
     },
     textfile::Textfile,
@@ -49,6 +51,8 @@ const DESCRIPTORS: u64 = 4096;
 pub enum DaemonError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -121,6 +125,7 @@ pub fn run(line: &CommandLine) -> Result<(), DaemonError> {
 
 async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError> {
     let mut signals = Signals::install().map_err(system("handle signals"))?;
+    let tokens = tokens(settings.puma_token_file.as_deref())?;
     let (claim, listener) = Claim::take(&settings.socket)?;
     let port = port::open(&settings.metrics)?;
     let hub = Arc::new(Hub::new());
@@ -138,7 +143,9 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
         desk: desk.map_err(system("start the thread that reads connections"))?,
         archive: server::Archive::new(sampler.history()),
         forget_peaks: Box::new(move || resetter.reset_peaks()),
+        compat: Compat::default(),
     });
+    sources.compat.set_tokens(tokens);
     let textfile = settings.metrics.textfile.clone();
     let textfile = textfile.map(|directory| Textfile::start(directory, Arc::clone(&hub)));
     let textfile = textfile.transpose().map_err(system(
@@ -147,7 +154,7 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
     let (quit, told_to_quit) = oneshot::channel::<()>();
     let (quit_port, port_told_to_quit) = oneshot::channel::<()>();
     announce(&claim, port.as_ref(), &hub);
-    let unix = server::serve(listener, sources, Limits::default(), async {
+    let unix = server::serve(listener, Arc::clone(&sources), Limits::default(), async {
         let _ = told_to_quit.await;
         let _ = quit_port.send(());
     });
@@ -161,6 +168,7 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
         line,
         settings,
         sampler: &sampler,
+        compat: &sources.compat,
     };
     let ended = running.obey(&mut signals, quit, serving.as_mut()).await;
     notify::stopping();
@@ -237,6 +245,7 @@ struct Running<'a> {
     line: &'a CommandLine,
     settings: Settings,
     sampler: &'a Sampler,
+    compat: &'a Compat,
 }
 
 impl Running<'_> {
@@ -283,7 +292,12 @@ impl Running<'_> {
     /// Takes over what can change while it runs. Counts stay; a file that is wrong changes nothing.
     fn reload(&mut self) {
         let Some(config) = &self.line.config else {
-            log::info!("HUP: there is no --config FILE to read again");
+            if self.settings.puma_token_file.is_some() {
+                let file = self.settings.puma_token_file.clone();
+                self.take_tokens(file);
+            } else {
+                log::info!("HUP: there is no --config FILE to read again");
+            }
             return;
         };
         let new = match self.line.settings() {
@@ -294,11 +308,29 @@ impl Running<'_> {
             }
         };
         self.line.warn_of_open_secrets(&new);
+        self.take_tokens(new.puma_token_file.clone());
         let changes = self.apply(new);
         if changes.is_empty() {
             log::info!("HUP: {}: nothing changed", config.display());
         } else {
             log::info!("HUP: {}: {}", config.display(), changes.join(", "));
+        }
+    }
+
+    /// Reads the file of tokens again. One that is wrong changes nothing.
+    fn take_tokens(&mut self, file: Option<PathBuf>) {
+        let is_new = file != self.settings.puma_token_file;
+        match tokens(file.as_deref()) {
+            Ok(tokens) => {
+                if let (Some(tokens), Some(file)) = (&tokens, &file) {
+                    log::info!("HUP: {}: {} tokens", file.display(), tokens.len());
+                } else if is_new {
+                    log::info!("HUP: there is no file of tokens any more");
+                }
+                self.compat.set_tokens(tokens);
+                self.settings.puma_token_file = file;
+            }
+            Err(error) => log::error!("HUP: {error}; the old tokens stay"),
         }
     }
 
@@ -362,6 +394,17 @@ impl Running<'_> {
         }
         changes
     }
+}
+
+/// Those for pumactl; `None` where no file is configured. Warns where any user may read it.
+fn tokens(file: Option<&Path>) -> Result<Option<Tokens>, TokensError> {
+    let Some(file) = file else { return Ok(None) };
+    let tokens = Tokens::read(file)?;
+    if config::is_readable_by_all(file) {
+        let file = file.display();
+        log::warn!("{file}: holds tokens and any user may read it; run chmod o-r {file}");
+    }
+    Ok(Some(tokens))
 }
 
 fn reopen() {

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod causes;
 pub mod closest;
+pub mod compat;
 pub mod config;
 pub mod connections;
 pub mod daemon;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use hyper::body::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
     diagnose::diagnose,
@@ -304,10 +304,15 @@ impl Hub {
         lock(&self.latest).clone()
     }
 
-    /// The latest view, for who looks so seldom that no more views need be made for him.
+    /// The latest view, for who does not count as a reader: no more views need be made for him.
     #[must_use]
     pub fn peeked(&self) -> Option<Arc<Published>> {
         lock(&self.latest).clone()
+    }
+
+    /// Ends when a view is published after the call.
+    pub fn replaced(&self) -> Notified<'_> {
+        self.replaced.notified()
     }
 
     /// Whether somebody reads: where nobody looks, views may be fewer.

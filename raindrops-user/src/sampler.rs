@@ -9,6 +9,7 @@ mod cross_check;
 mod exits;
 mod foreign;
 mod hidden;
+mod looks;
 mod old_turns;
 mod older_unix;
 mod once;
@@ -29,7 +30,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use self::{ask::Asker, control::Resetter, foreign::ForeignError, once::one_tick};
+pub use self::{
+    ask::Asker,
+    control::Resetter,
+    foreign::ForeignError,
+    looks::{Look, Looks},
+    once::one_tick,
+};
 use self::{
     ask::Asks,
     control::{Control, Wanted},

@@ -7,6 +7,7 @@
 
 mod answer;
 pub mod claim;
+pub mod compat;
 mod connections;
 mod crowd;
 mod history;
@@ -20,10 +21,11 @@ pub mod tcp;
 pub use self::{answer::AGE_MS, history::Archive};
 
 use std::{
-    convert::Infallible, fmt, future::Future, os::unix::net, pin::pin, sync::Arc, time::Duration,
+    convert::Infallible, fmt, future::Future, io, os::unix::net, pin::pin, sync::Arc,
+    time::Duration,
 };
 
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt as _, Either, Full, combinators::UnsyncBoxBody};
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -41,6 +43,7 @@ use tokio::{
 
 use self::{
     answer::Answer,
+    compat::Compat,
     crowd::{Crowd, Place},
     peer::Peer,
     route::Reply,
@@ -58,6 +61,8 @@ pub struct Sources {
     pub archive: Archive,
     /// Has the sampler forget peaks, before its next view.
     pub forget_peaks: Box<dyn Fn() + Send + Sync>,
+    /// What is kept for older clients.
+    pub compat: Compat,
 }
 
 impl fmt::Debug for Sources {
@@ -122,13 +127,14 @@ pub async fn serve(
     sources: Arc<Sources>,
     limits: Limits,
     stop: impl Future<Output = ()>,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let crowd = Crowd::new(limits.connections);
     let refusals = Arc::new(Semaphore::new(limits.refusals));
     let (stopping, stopped) = watch::channel(());
     let mut tasks = JoinSet::new();
+    let recording = tokio::spawn(compat::record(Arc::clone(&sources)));
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -158,6 +164,8 @@ pub async fn serve(
     }
     drop(listener);
     drop(stopping);
+    recording.abort();
+    sources.compat.end();
     while let Some(ended) = tasks.join_next().await {
         report(ended);
     }
@@ -230,7 +238,8 @@ async fn drive<S, H>(
     }
 }
 
-type Body = Either<Full<Bytes>, stream::Lines>;
+/// An answer, or one that does not end by itself.
+type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, io::Error>>;
 
 async fn respond<B>(
     request: &Request<B>,
@@ -244,10 +253,15 @@ async fn respond<B>(
         desk,
         archive,
         forget_peaks,
+        compat,
     } = sources;
-    if route::reads_view(request) {
+    let is_compat = compat::is_theirs(request.uri().path());
+    if is_compat || route::reads_view(request) {
         // After a pause. Whoever comes then gets what there is when the sampler is stuck.
         let _ = time::timeout(FRESHENED, hub.freshened()).await;
+    }
+    if is_compat {
+        return compat::respond(request, hub, compat, peer);
     }
     let answer = match route::respond(request, hub, peer, limits.stale) {
         Reply::Answer(answer) => answer,
@@ -259,7 +273,7 @@ async fn respond<B>(
         }
         Reply::Stream(wish) => {
             let lines = stream::lines(Arc::clone(hub), wish, limits.stall, stopping);
-            return answer::lines().map(|()| Either::Right(lines));
+            return answer::lines().map(|()| Either::Right(lines.boxed_unsync()));
         }
     };
     answer.map(Either::Left)

@@ -52,6 +52,10 @@ pub struct Args {
     /// Write DIR/raindrops.prom every 15 s, for the textfile collector of node_exporter
     #[arg(long, value_name = "DIR")]
     textfile: Option<PathBuf>,
+    /// File of tokens for `pumactl -T TOKEN stats` on the socket, with lines of a token and the id,
+    /// kind or address of the server that it asks for; read again on HUP
+    #[arg(long, value_name = "FILE")]
+    puma_token_file: Option<PathBuf>,
     /// Configuration file (TOML; keys are these options with underscores, [[listener]] and [puma]),
     /// read again on HUP
     #[arg(long, value_name = "FILE")]
@@ -96,6 +100,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         listen_tcp,
         allow_remote,
         textfile,
+        puma_token_file,
         config,
         log,
         verbose,
@@ -112,6 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         log,
         verbose: verbose.then_some(true),
         puma: None,
+        puma_token_file,
         slab: (!slab.is_empty()).then_some(slab),
         slab_directory: None,
         inferred_slabs: None,

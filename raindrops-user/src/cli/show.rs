@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// A path that is not UTF-8 as the view prints it.
-fn typed(argument: &OsString) -> String {
+pub(super) fn typed(argument: &OsString) -> String {
     match argument.to_str() {
         Some(text) => text.to_owned(),
         None => escaped(argument.as_bytes()),

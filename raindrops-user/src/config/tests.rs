@@ -26,7 +26,7 @@ fn every_key_is_read() {
                max_connections = 1000\nnetns = 'web'\nturns = 'light'\nlog = '/l'\nverbose = true\n\
                listener = [{ address = ':8443', turns = 'off' }]\n\
                puma = { control_url = 'unix:///c', token = 't' }\n\
-               slab = ['/s']\nslab_directory = '/d'\ninferred_slabs = false\n\
+               puma_token_file = '/t'\nslab = ['/s']\nslab_directory = '/d'\ninferred_slabs = false\n\
                history = '90s'\n\
                listen_tcp = '127.0.0.1:9911'\nallow_remote = true\ntextfile = '/t'\n";
     let expected = Options {
@@ -47,6 +47,7 @@ fn every_key_is_read() {
             address: Address::Unix(UnixName::Path(b"/c".to_vec())),
             token: Some(Token::new("t".to_owned()).unwrap()),
         }]),
+        puma_token_file: Some("/t".into()),
         slab: Some(vec!["/s".into()]),
         slab_directory: Some("/d".into()),
         inferred_slabs: Some(false),
@@ -158,6 +159,7 @@ fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
         log: Some("/l".into()),
         verbose: false,
         puma: Vec::new(),
+        puma_token_file: None,
         slabs: SlabPlaces {
             files: Vec::new(),
             directory: Some("/run/raindrops/slabs".into()),

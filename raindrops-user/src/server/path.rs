@@ -175,6 +175,19 @@ fn span(name: &str, text: &str, bounds: RangeInclusive<Duration>) -> Result<Dura
     ))
 }
 
+/// Any number of `listener=LISTENER` and nothing else.
+pub fn only_listeners(query: Option<&str>) -> Result<Vec<String>, String> {
+    let mut listeners = Vec::new();
+    for pair in pairs(query) {
+        match pair.strip_prefix("listener=") {
+            Some("") => {}
+            Some(value) => listeners.push(decoded(value)?),
+            None => return Err(format!("{pair:?} is not understood")),
+        }
+    }
+    Ok(listeners)
+}
+
 pub fn no_query(query: Option<&str>) -> Result<(), String> {
     match pairs(query).next() {
         None => Ok(()),

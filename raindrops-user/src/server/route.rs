@@ -13,6 +13,7 @@ use super::{
         Answer, JSON, LINES, OPENMETRICS, PROMETHEUS, TEXT, answer, error, millis, not_allowed,
         of_age, ok, value,
     },
+    compat,
     connections::Asked,
     history,
     path::{self, WhichConnections, WhichPast},
@@ -232,12 +233,16 @@ fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
 }
 
 fn nowhere(path: &str) -> Answer {
-    let nearest = closest(path, ROUTES).unwrap_or("/");
+    let all = || ROUTES.into_iter().chain(compat::PATHS);
+    let nearest = closest(path, all()).unwrap_or("/");
     let path: String = path.chars().take(128).collect();
     error(
         StatusCode::NOT_FOUND,
         &format!("there is nothing at {path:?}"),
-        &format!("the closest is {nearest}; there are {}", ROUTES.join(", ")),
+        &format!(
+            "the closest is {nearest}; there are {}",
+            all().collect::<Vec<_>>().join(", ")
+        ),
     )
 }
 

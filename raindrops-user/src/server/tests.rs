@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Archive, Desk, Limits, Sources, claim::Claim, serve};
+use super::{Archive, Desk, Limits, Sources, claim::Claim, compat::Compat, serve};
 use crate::{connections::Unlisted, history::History, publish::Hub, view::View};
 
 /// No step of a test may take longer.
@@ -63,6 +63,7 @@ fn start_with_history(history: History, desk: Desk, hub: Hub, limits: Limits) ->
         desk,
         archive: Archive::new(Arc::new(history)),
         forget_peaks: Box::new(|| {}),
+        compat: Compat::default(),
     });
     let task = tokio::spawn(async move {
         let _claim = claim;

@@ -1,0 +1,464 @@
+//! The paths of older clients: raindrops' Middleware, Watcher and LastDataRecv, puma's control server.
+//!
+//! Apart from `route` because they are other projects' rules: any method where those take any, errors
+//! in their words, answers that do not end. The bodies are made in [`crate::compat`].
+
+mod lines;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use http_body_util::{BodyExt as _, Either};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{
+        CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, LOCATION,
+        REFERER,
+    },
+};
+use tokio::{sync::watch, time::Instant};
+
+use self::lines::{Lines, Moment, Snapshot};
+use super::{
+    Body, Sources,
+    answer::{Answer, JSON, answer, error, of_age},
+    path,
+    peer::Peer,
+};
+use crate::{
+    compat::{
+        last_data_recv, middleware,
+        puma::{self, Command},
+        record::{Figure, Record},
+        rows::{self, Row, RowError},
+        tail::Thresholds,
+        tokens::Tokens,
+        watcher::{self, Page},
+    },
+    publish::{Hub, Published},
+    select,
+    view::View,
+};
+
+/// Paths that exist, for those who ask for others.
+pub const PATHS: [&str; 8] = [
+    "/_raindrops",
+    "/last_data_recv",
+    "/watcher/",
+    "/active/LISTENER.txt",
+    "/queued/LISTENER.txt",
+    "/tail/LISTENER.txt",
+    "/reset/LISTENER",
+    "/stats",
+];
+
+/// A sample is taken of the first view that is so much younger than the last one's. Views come every
+/// second or every tenth of one, so it is a second, and a view that is early is not missed.
+const APART: Duration = Duration::from_millis(950);
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
+const RESET_RULE: &str = "only root and the user that runs the daemon may reset its statistics";
+
+/// What is kept for older clients.
+#[derive(Debug)]
+pub struct Compat {
+    record: Mutex<Record>,
+    moments: watch::Sender<Moment>,
+    tokens: Mutex<Option<Arc<Tokens>>>,
+}
+
+impl Default for Compat {
+    fn default() -> Self {
+        Self {
+            record: Mutex::new(Record::new(SystemTime::now())),
+            moments: watch::Sender::new(Moment::Before),
+            tokens: Mutex::default(),
+        }
+    }
+}
+
+impl Compat {
+    /// `None`: no file of tokens is configured.
+    pub fn set_tokens(&self, tokens: Option<Tokens>) {
+        *lock(&self.tokens) = tokens.map(Arc::new);
+    }
+
+    /// Ends all answers that would not end by themselves.
+    pub fn end(&self) {
+        self.moments.send_replace(Moment::Over);
+    }
+
+    fn sample(&self, view: &View) {
+        let snapshot = Snapshot {
+            at: view.taken_at,
+            rows: rows::rows(view),
+        };
+        lock(&self.record).note(&snapshot.rows, snapshot.at);
+        self.moments.send_replace(Moment::At(Arc::new(snapshot)));
+    }
+}
+
+/// What these locks guard is whole at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes samples of the views that are published, until it is dropped.
+pub async fn record(sources: Arc<Sources>) {
+    let Sources { hub, compat, .. } = &*sources;
+    let mut last: Option<(Instant, Arc<Published>)> = None;
+    loop {
+        // Before the look: a view that is published in between is not missed.
+        let replaced = hub.replaced();
+        if let Some(latest) = hub.peeked()
+            && last
+                .as_ref()
+                .is_none_or(|(at, before)| at.elapsed() >= APART && !Arc::ptr_eq(before, &latest))
+        {
+            compat.sample(latest.view());
+            last = Some((Instant::now(), latest));
+        }
+        replaced.await;
+    }
+}
+
+enum Place<'a> {
+    Middleware,
+    LastDataRecv,
+    Index,
+    Page(Figure, Form, &'a str),
+    Tail(&'a str),
+    Reset(&'a str),
+    /// Watcher has nothing there.
+    Nowhere,
+    Puma(Command),
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Text,
+    Html,
+}
+
+fn place(path: &str) -> Option<Place<'_>> {
+    match path {
+        "/_raindrops" => return Some(Place::Middleware),
+        "/last_data_recv" => return Some(Place::LastDataRecv),
+        "/watcher/" => return Some(Place::Index),
+        _ => {}
+    }
+    let inner = path
+        .strip_prefix("/watcher")
+        .filter(|it| it.starts_with('/'));
+    watched(inner.unwrap_or(path))
+        .or_else(|| inner.map(|_| Place::Nowhere))
+        .or_else(|| puma::command(path).map(Place::Puma))
+}
+
+fn watched(path: &str) -> Option<Place<'_>> {
+    for (prefix, figure) in [("/active/", Figure::Active), ("/queued/", Figure::Queued)] {
+        if let Some(rest) = path.strip_prefix(prefix) {
+            let text = named(rest, ".txt").map(|name| Place::Page(figure, Form::Text, name));
+            let html = || named(rest, ".html").map(|name| Place::Page(figure, Form::Html, name));
+            return Some(text.or_else(html).unwrap_or(Place::Nowhere));
+        }
+    }
+    if let Some(rest) = path.strip_prefix("/tail/") {
+        return Some(named(rest, ".txt").map_or(Place::Nowhere, Place::Tail));
+    }
+    let rest = path.strip_prefix("/reset/")?;
+    Some(named(rest, "").map_or(Place::Nowhere, Place::Reset))
+}
+
+fn named<'a>(rest: &'a str, suffix: &str) -> Option<&'a str> {
+    rest.strip_suffix(suffix).filter(|name| !name.is_empty())
+}
+
+/// Whether a path is one of theirs.
+pub fn is_theirs(path: &str) -> bool {
+    place(path).is_some()
+}
+
+pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) -> Response<Body> {
+    let Some(published) = hub.latest() else {
+        let hint = "the daemon is starting: ask again in a second";
+        let none = error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "there is no view yet",
+            hint,
+        );
+        return none.map(Either::Left);
+    };
+    let (view, age) = (published.view(), published.age());
+    let query = request.uri().query();
+    let answer = match place(request.uri().path()) {
+        Some(Place::Middleware) => middleware(view, query),
+        Some(Place::LastDataRecv) => last_data_recv(view, query),
+        Some(Place::Puma(command)) => puma(view, compat, command, query),
+        Some(place) => match watcher(request, view, compat, &place, peer) {
+            Ok(answer) => answer,
+            Err(lines) => return tail(lines),
+        },
+        None => not_found(),
+    };
+    of_age(answer, age).map(Either::Left)
+}
+
+fn middleware(view: &View, query: Option<&str>) -> Answer {
+    match chosen(view, query) {
+        Ok(only) => text(StatusCode::OK, middleware::text(view, only.as_deref())),
+        Err(answer) => answer,
+    }
+}
+
+fn last_data_recv(view: &View, query: Option<&str>) -> Answer {
+    let rows = match chosen(view, query) {
+        Ok(Some(rows)) => rows,
+        Ok(None) => {
+            let home = rows::home(view);
+            let mut rows = rows::rows(view);
+            rows.retain(|row| home.is_none_or(|home| row.netns == home));
+            rows
+        }
+        Err(answer) => return answer,
+    };
+    let rows: Vec<&Row> = rows.iter().collect();
+    match last_data_recv::page(view, &rows) {
+        Some(page) => self::page(page),
+        None => error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "how long connections wait is not known here",
+            "it needs a TCP listener and the source bpf; `raindrops doctor` says why that is off",
+        ),
+    }
+}
+
+/// The rows that `?listener=` names; `None` where it names none.
+fn chosen(view: &View, query: Option<&str>) -> Result<Option<Vec<Row>>, Answer> {
+    let bad = |what: String| {
+        error(
+            StatusCode::BAD_REQUEST,
+            &what,
+            "the only query is ?listener=LISTENER, which may be repeated; encode & as %26 and % as \
+             %25",
+        )
+    };
+    let typed = path::only_listeners(query).map_err(bad)?;
+    if typed.is_empty() {
+        return Ok(None);
+    }
+    let rows = rows::rows(view);
+    let mut chosen: Vec<Row> = Vec::new();
+    for typed in typed {
+        let row = rows::find(&rows, &typed).map_err(|why| not_one(view, &why))?;
+        if !chosen.contains(row) {
+            chosen.push(row.clone());
+        }
+    }
+    Ok(Some(chosen))
+}
+
+fn not_one(view: &View, why: &RowError) -> Answer {
+    match why {
+        RowError::Ambiguous { ids, .. } => error(
+            StatusCode::CONFLICT,
+            &why.to_string(),
+            &format!(
+                "name one of these ids: {}",
+                select::some_of(ids.iter().map(String::as_str))
+            ),
+        ),
+        RowError::Unknown { .. } => error(
+            StatusCode::NOT_FOUND,
+            &why.to_string(),
+            &format!(
+                "listening: {}",
+                select::some_of(view.listeners.iter().map(|it| it.address.as_str()))
+            ),
+        ),
+    }
+}
+
+fn puma(view: &View, compat: &Compat, command: Command, query: Option<&str>) -> Answer {
+    let tokens = lock(&compat.tokens).clone();
+    let mut answer = match puma::answer(view, tokens.as_deref(), command, query) {
+        puma::Answer::Stats(stats) => answer(StatusCode::OK, JSON, stats.into()),
+        puma::Answer::WrongToken => text(StatusCode::FORBIDDEN, puma::WRONG_TOKEN.to_owned()),
+        puma::Answer::Nothing(why) => text(StatusCode::NOT_FOUND, why),
+    };
+    // As puma does. pumactl reads to the end of the stream.
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(CONNECTION, close);
+    answer
+}
+
+/// `Err` is an answer that does not end.
+fn watcher<B>(
+    request: &Request<B>,
+    view: &View,
+    compat: &Compat,
+    place: &Place<'_>,
+    peer: Peer,
+) -> Result<Answer, Lines> {
+    let method = request.method();
+    let is_read = method == Method::GET || method == Method::HEAD;
+    if !is_read && method != Method::POST {
+        let what = "Method Not Allowed".to_owned();
+        return Ok(text(StatusCode::METHOD_NOT_ALLOWED, what));
+    }
+    let rows = rows::rows(view);
+    Ok(match place {
+        Place::Index if is_read => page(watcher::index(&rows, &view.host.name, view.taken_at)),
+        Place::Page(figure, form, name) if is_read => {
+            statistics(view, compat, &rows, *figure, *form, name)
+        }
+        Place::Tail(name) if is_read => match found(&rows, name) {
+            Ok((Some(row), _)) => {
+                let name = (row.name(), rows::shown(&rows, row).to_owned());
+                let thresholds = thresholds(request.uri().query());
+                return Err(Lines::new(compat.moments.subscribe(), name, thresholds));
+            }
+            Ok((None, _)) => not_found(),
+            Err(why) => refused(view, why),
+        },
+        Place::Reset(name) if !is_read => match found(&rows, name) {
+            Ok((Some(row), _)) => reset(request, compat, row, peer),
+            Ok((None, _)) => not_found(),
+            Err(why) => refused(view, why),
+        },
+        _ => not_found(),
+    })
+}
+
+fn statistics(
+    view: &View,
+    compat: &Compat,
+    rows: &[Row],
+    figure: Figure,
+    form: Form,
+    name: &str,
+) -> Answer {
+    let (row, name) = match found(rows, name) {
+        Ok(found) => found,
+        Err(why) => return refused(view, why),
+    };
+    let told = lock(&compat.record).told(row.map(Row::name).as_ref(), figure);
+    page(match form {
+        Form::Text => watcher::text(&told),
+        Form::Html => watcher::html(&told, &view.host.name, &name),
+    })
+}
+
+fn reset<B>(request: &Request<B>, compat: &Compat, row: &Row, peer: Peer) -> Answer {
+    if !peer.is_trusted() {
+        return error(
+            StatusCode::FORBIDDEN,
+            RESET_RULE,
+            "ask as one of them, as in `sudo curl`",
+        );
+    }
+    if !lock(&compat.record).reset(&row.name(), SystemTime::now()) {
+        return not_found();
+    }
+    // Without a Referer to where its link is: both indexes are one level up.
+    let back = HeaderValue::from_static("/watcher/");
+    let back = request.headers().get(REFERER).cloned().unwrap_or(back);
+    let told = format!(
+        "Redirecting to {}",
+        String::from_utf8_lossy(back.as_bytes())
+    );
+    let mut answer = text(StatusCode::FOUND, told);
+    answer.headers_mut().insert(LOCATION, back);
+    answer
+}
+
+enum Unfound {
+    NotText(String),
+    NotOne(RowError),
+}
+
+/// The listener that a part of a path names, and that name. In a form a `+` is a blank, in a path it
+/// is none: who encodes as forms do is understood, too.
+fn found<'r>(rows: &'r [Row], part: &str) -> Result<(Option<&'r Row>, String), Unfound> {
+    let decoded = |part: &str| path::decoded(part).map_err(Unfound::NotText);
+    let name = decoded(part)?;
+    let mut names = vec![name.clone()];
+    if part.contains('+') {
+        names.push(decoded(&part.replace('+', " "))?);
+    }
+    for name in names {
+        match rows::find(rows, &name) {
+            Ok(row) => return Ok((Some(row), name)),
+            Err(RowError::Unknown { .. }) => {}
+            Err(why) => return Err(Unfound::NotOne(why)),
+        }
+    }
+    Ok((None, name))
+}
+
+fn refused(view: &View, why: Unfound) -> Answer {
+    match why {
+        Unfound::NotText(what) => error(StatusCode::BAD_REQUEST, &what, "encode % as %25"),
+        Unfound::NotOne(why) => not_one(view, &why),
+    }
+}
+
+/// What is no number is 0, and other queries mean nothing, as Watcher has it.
+fn thresholds(query: Option<&str>) -> Thresholds {
+    let mut thresholds = Thresholds::default();
+    for pair in query.into_iter().flat_map(|query| query.split('&')) {
+        let Some((name, value)) = pair.split_once('=') else {
+            continue;
+        };
+        let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+        let number = if digits == 0 {
+            0
+        } else {
+            value[..digits].parse().unwrap_or(u64::MAX)
+        };
+        match name {
+            "active_min" => thresholds.active = number,
+            "queued_min" => thresholds.queued = number,
+            _ => {}
+        }
+    }
+    thresholds
+}
+
+fn tail(lines: Lines) -> Response<Body> {
+    let mut response = Response::new(Either::Right(lines.boxed_unsync()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, PLAIN);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-transform"));
+    let epoch = watcher::http_date(SystemTime::UNIX_EPOCH);
+    if let Ok(epoch) = HeaderValue::from_str(&epoch) {
+        headers.insert(EXPIRES, epoch);
+    }
+    response
+}
+
+fn page(page: Page) -> Answer {
+    let Page { headers, body } = page;
+    let mut answer = text(StatusCode::OK, body);
+    for (name, value) in headers {
+        // Names are ours, values digits and dates.
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    answer
+}
+
+fn text(status: StatusCode, body: String) -> Answer {
+    answer(status, PLAIN, body.into())
+}
+
+fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "Not Found".to_owned())
+}
+
+#[cfg(test)]
+mod tests;
