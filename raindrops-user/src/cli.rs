@@ -8,6 +8,7 @@ mod serve;
 mod show;
 mod slab;
 mod terminal;
+mod top;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Show(show::Args),
+    Top(top::Args),
     Doctor(doctor::Args),
     Slab(slab::Args),
 }
@@ -50,6 +52,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Show(args) => show::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Slab(args) => slab::run(args),
     }

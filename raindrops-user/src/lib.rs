@@ -27,5 +27,6 @@ pub mod select;
 pub mod server;
 pub mod snapshot;
 pub mod source;
+pub mod top;
 pub mod turns;
 pub mod view;

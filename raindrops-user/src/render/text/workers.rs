@@ -80,7 +80,7 @@ fn heading(view: &View, id: &str, known: Option<&Server>) -> String {
     }
 }
 
-pub(super) fn server(view: &View, id: &str) -> String {
+pub(crate) fn server(view: &View, id: &str) -> String {
     printable(&view.server_label(id))
 }
 
@@ -152,7 +152,7 @@ fn worker_table(workers: &[&Worker], is_named: bool, sees_ends: bool) -> Table {
 }
 
 /// What it does with its connections, in the order of the columns.
-fn turns_of(worker: &Worker, show_reading: bool, sees_ends: bool) -> Vec<Cell> {
+pub(crate) fn turns_of(worker: &Worker, show_reading: bool, sees_ends: bool) -> Vec<Cell> {
     let Some(turns) = &worker.turns else {
         return vec![Cell::new(UNKNOWN); if show_reading { 8 } else { 7 }];
     };
@@ -181,7 +181,7 @@ fn busy(worker: &Worker) -> Cell {
 }
 
 /// The letter that `ps` shows, the word for those that explain a silent worker, and how it works.
-fn state(letter: &str, class: Option<Class>) -> Cell {
+pub(crate) fn state(letter: &str, class: Option<Class>) -> Cell {
     let (word, paint) = match letter {
         "D" => ("D disk", Paint::Warn),
         "T" | "t" => ("T stopped", Paint::Bad),
