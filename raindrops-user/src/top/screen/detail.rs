@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Height from which on there is room for text that goes over two lines.
-const ROOMY: usize = 24;
+const ROOMY: usize = 16;
 /// Of the part of accepts.
 const BAR: usize = 8;
 
@@ -139,20 +139,21 @@ fn queue(view: &View, listener: &Listener) -> String {
     let age = queue.age_ms.or_else(|| source_age(view, &queue.source));
     let age = age.map(|ms| format!(", {} old", duration(Duration::from_millis(ms))));
     let mut text = format!("queue ({}{})", queue.source, age.unwrap_or_default());
-    text.push_str(match queue.limit_from {
-        LimitFrom::App => ": limit is the app's backlog",
-        LimitFrom::AtSomaxconn => ": limit is net.core.somaxconn",
-        LimitFrom::Unknown => ": whose the limit is, is not known",
-    });
-    text.push_str(&format!(", peak {}", figure(queue.peak.map(u64::from))));
+    let since = |what: &str, since: Option<SystemTime>| {
+        since.map(|since| format!("{what} since {}, ", clock(since)))
+    };
+    text.push_str(": ");
+    text.extend(since("FULL", queue.full_since));
+    text.extend(since("not empty", queue.waiting_since));
+    text.push_str(&format!("peak {}", figure(queue.peak.map(u64::from))));
     if let Some(at) = queue.peak_at {
         text.push_str(&format!(" at {}", clock(at)));
     }
-    let since = |what: &str, since: Option<SystemTime>| {
-        since.map(|since| format!(", {what} since {}", clock(since)))
-    };
-    text.extend(since("FULL", queue.full_since));
-    text.extend(since("not empty", queue.waiting_since));
+    text.push_str(match queue.limit_from {
+        LimitFrom::App => ", limit is the app's backlog",
+        LimitFrom::AtSomaxconn => ", limit is net.core.somaxconn",
+        LimitFrom::Unknown => ", whose the limit is, is not known",
+    });
     let defers = if queue.defer_accept == Some(true) {
         " (TCP_DEFER_ACCEPT: healthy ones too)"
     } else {

@@ -42,7 +42,13 @@ pub(super) fn lines(state: &State, width: usize, height: usize) -> Vec<Line<'sta
     lines.extend(wrapped(look, &printable(&text), paint, width, 1));
     let is_text = matches!(state.screen(), Screen::Verdicts | Screen::Help);
     if !is_text && state.back_at.is_none() {
-        lines.extend(verdicts(state, &seen.diagnosis.verdicts, width, height / 4));
+        // Who has entered something has read them.
+        let room = if *state.screen() == Screen::Listeners {
+            height / 4
+        } else {
+            height / 8
+        };
+        lines.extend(verdicts(state, &seen.diagnosis.verdicts, width, room));
     }
     lines
 }
@@ -61,18 +67,19 @@ fn title(state: &State) -> String {
 }
 
 fn whose(state: &State) -> String {
+    let age = match state.seen() {
+        Some(seen) if state.held.is_none() => {
+            format!("figures {} old; ", duration(state.age(seen)))
+        }
+        _ => String::new(),
+    };
     let whose = match (&state.from, state.view()) {
         (From::Daemon(name), None) => format!("asking the {name}"),
-        (From::Daemon(name), Some(view)) => format!("{name}; totals since {}", time(view.since)),
+        (From::Daemon(name), Some(view)) => format!("{name}, totals since {}", time(view.since)),
         (From::Own(None), _) => "no daemon: beginning to read this host".to_owned(),
         (From::Own(Some(since)), _) => format!("no daemon: own reading since {}", clock(*since)),
     };
-    match state.seen() {
-        Some(seen) if state.held.is_none() => {
-            format!("{whose}; figures {} old", duration(state.age(seen)))
-        }
-        _ => whose,
-    }
+    format!("{age}{whose}")
 }
 
 /// What must not be overlooked, in capitals because there may be no colour.
@@ -111,24 +118,26 @@ fn ago(state: &State, at_ms: u64) -> String {
     format!("{} ago", duration(Duration::from_secs(ago.as_secs())))
 }
 
+/// Those that are not whole by name.
 fn sources(view: &View) -> (String, Paint) {
-    let word = |state| match state {
-        SourceState::On => "on",
-        SourceState::Degraded => "degraded",
-        SourceState::Off => "off",
+    let sources = view.sources.iter().filter_map(|it| match it.state {
+        SourceState::On => None,
+        SourceState::Degraded => Some(format!("{} degraded", it.name)),
+        SourceState::Off => Some(format!("{} OFF", it.name)),
+    });
+    let broken: Vec<String> = sources.collect();
+    let gaps = view.gaps.len() as u64;
+    if broken.is_empty() && gaps == 0 {
+        return ("all sources on, no gaps".to_owned(), Paint::Plain);
+    }
+    let sources = if broken.is_empty() {
+        "all on".to_owned()
+    } else {
+        broken.join(", ")
     };
-    let sources = view.sources.iter();
-    let names = sources.map(|it| format!("{} {}", it.name, word(it.state)));
-    let names: Vec<String> = names.collect();
-    let is_whole =
-        view.sources.iter().all(|it| it.state == SourceState::On) && view.gaps.is_empty();
-    let gaps = match view.gaps.len() as u64 {
-        0 => "no gaps".to_owned(),
-        gaps => plural(gaps, "gap"),
-    };
-    let more = if is_whole { "" } else { " (v tells)" };
-    let text = format!("sources: {}; {gaps}{more}", names.join(", "));
-    (text, if is_whole { Paint::Plain } else { Paint::Warn })
+    let gaps = plural(gaps, "gap");
+    let text = format!("sources: {sources}; {gaps}; v tells more");
+    (text, Paint::Warn)
 }
 
 /// As many as there is room for, and how many more there are.

@@ -1,5 +1,7 @@
 //! One worker, and its connections.
 
+use std::collections::BTreeSet;
+
 use ratatui::text::Line;
 
 use super::{
@@ -137,8 +139,16 @@ fn listing_lines(
 ) -> Vec<Line<'static>> {
     let look = state.look;
     let age = duration(state.now.running.saturating_sub(listed.at));
+    let of: BTreeSet<_> = (listing.connections.iter())
+        .map(|it| it.listener.as_deref())
+        .collect();
+    let name = of.first().filter(|_| of.len() == 1).and_then(|id| {
+        let mut names = listing.listeners.iter();
+        names.find(|it| Some(it.id.as_str()) == *id)
+    });
+    let name = name.map_or_else(String::new, |it| format!(" of {}", printable(&it.address)));
     let heading = format!(
-        "{}, read at {}, {age} ago",
+        "{}{name}, read at {}, {age} ago",
         connections::counted(listing),
         clock(listing.taken_at)
     );
@@ -152,7 +162,7 @@ fn listing_lines(
     if listing.connections.is_empty() {
         return lines;
     }
-    let table = connections::table(listing, listing.listeners.len() > 1, width >= ROOMY);
+    let table = connections::table(listing, of.len() > 1, width >= ROOMY);
     let rows = table.lay_out(Some(width.saturating_sub(2))).lines();
     let chosen = state.scroll.min(listing.connections.len() - 1);
     let room = room.saturating_sub(lines.len());
