@@ -17,6 +17,7 @@ pub mod maps;
 pub mod netlink;
 pub mod netns;
 pub mod processes;
+pub mod pty;
 pub mod puppet;
 pub mod row;
 pub mod same_address;

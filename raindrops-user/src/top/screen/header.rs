@@ -66,20 +66,28 @@ fn title(state: &State) -> String {
     }
 }
 
+/// What matters most comes first: the end may be cut.
 fn whose(state: &State) -> String {
-    let age = match state.seen() {
-        Some(seen) if state.held.is_none() => {
-            format!("figures {} old; ", duration(state.age(seen)))
+    let mut parts = Vec::new();
+    if let From::Own(since) = state.from {
+        parts.push(match since {
+            None => "no daemon: beginning to read this host".to_owned(),
+            Some(since) => format!("no daemon: own reading since {}", clock(since)),
+        });
+    }
+    if let Some(seen) = state.seen().filter(|_| state.held.is_none()) {
+        parts.push(format!("figures {} old", duration(state.age(seen))));
+    }
+    if let From::Daemon(name) = &state.from {
+        match state.view() {
+            None => parts.push(format!("asking the {name}")),
+            Some(view) => {
+                parts.push(format!("totals since {}", time(view.since)));
+                parts.push(name.clone());
+            }
         }
-        _ => String::new(),
-    };
-    let whose = match (&state.from, state.view()) {
-        (From::Daemon(name), None) => format!("asking the {name}"),
-        (From::Daemon(name), Some(view)) => format!("{name}, totals since {}", time(view.since)),
-        (From::Own(None), _) => "no daemon: beginning to read this host".to_owned(),
-        (From::Own(Some(since)), _) => format!("no daemon: own reading since {}", clock(*since)),
-    };
-    format!("{age}{whose}")
+    }
+    parts.join("; ")
 }
 
 /// What must not be overlooked, in capitals because there may be no colour.
@@ -135,7 +143,10 @@ fn sources(view: &View) -> (String, Paint) {
     } else {
         broken.join(", ")
     };
-    let gaps = plural(gaps, "gap");
+    let gaps = match gaps {
+        0 => "no gaps".to_owned(),
+        gaps => plural(gaps, "gap"),
+    };
     let text = format!("sources: {sources}; {gaps}; v tells more");
     (text, Paint::Warn)
 }

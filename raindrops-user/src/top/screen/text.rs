@@ -48,7 +48,8 @@ pub(super) fn help(state: &State, width: usize, room: usize) -> Vec<Line<'static
     let words = words.into_iter().chain(turns::LEGEND).chain([
         turns::LIGHT,
         "SHARE of the listener's accepts; BUSY threads in a turn/that answer",
-        "columns of bars are a second each: blank is not known, the lowest is zero",
+        "lines of bars are a second each, queued the most seen in it: blank is not known, the lowest \
+         is zero",
         "sort trouble: worst verdict, dropping, full, long waits; of workers, stalled, oldest turn",
         "~ estimate; - not known or none; times are UTC",
     ]);
