@@ -62,7 +62,7 @@ pub fn view(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<(
         paragraph(out, "No listening socket can be seen on this host.", 0)?;
     } else {
         listeners::write(view, &found, style, out)?;
-        workers::write(view, style, out)?;
+        workers::write(view, &found, style, out)?;
     }
     slabs::write(view, style, out)?;
     missing(view, style, out)

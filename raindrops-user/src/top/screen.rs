@@ -41,7 +41,7 @@ fn too_small(width: usize, height: usize) -> Vec<Line<'static>> {
     let (least_width, least_height) = LEAST;
     [
         format!("{width}x{height} is too small"),
-        format!("for raindrops top:"),
+        "for raindrops top:".to_owned(),
         format!("make it {least_width}x{least_height}"),
         "or more. q quits.".to_owned(),
     ]

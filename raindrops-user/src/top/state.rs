@@ -18,7 +18,7 @@ use crate::{
 /// Rows that PgUp and PgDn go over.
 const PAGE: usize = 10;
 const SECOND_MS: u64 = 1_000;
-/// A filter is typed by a person.
+/// Bytes; a filter is typed by a person.
 const LONGEST_FILTER: usize = 64;
 
 /// Whether top goes on.
@@ -248,10 +248,8 @@ impl State {
             Key::Backspace => {
                 typed.pop();
             }
-            Key::Char(character) if !character.is_control() => {
-                if typed.chars().count() < LONGEST_FILTER {
-                    typed.push(character);
-                }
+            Key::Char(character) if !character.is_control() && typed.len() < LONGEST_FILTER => {
+                typed.push(character);
             }
             _ => {}
         }

@@ -98,7 +98,7 @@ impl Fetching {
             let asker = sampler.asker();
             let (read, told) = (Arc::clone(&hub), tell.clone());
             let lists = start("connections", move || {
-                list(&wants, &told, |pid| Ok(connections_of(pid, &read, &asker)?));
+                list(&wants, &told, |pid| connections_of(pid, &read, &asker));
             });
             if let Err(error) = lists {
                 tell(Told::Failed(format!("{error:#}")));

@@ -51,7 +51,7 @@ fn table(view: &View, verdicts: &[Verdict]) -> Table {
     let show_reading = turns().any(|it| it.reading.is_some_and(|it| it > 0));
 
     // Names of three kinds, all cut, would say less than they.
-    let answer_rank = u8::from(show_netns);
+    let wait_rank = u8::from(show_netns);
     let mut columns = vec![Column::left("LISTENER").cut_to(20, 14)];
     if show_netns {
         columns.push(Column::left("NETNS").cut_to(12, 5));
@@ -61,7 +61,7 @@ fn table(view: &View, verdicts: &[Verdict]) -> Table {
         Column::right("QUEUE"),
         Column::right("PEAK").rank(6),
         Column::right("OVERFLOW").short("OVFL"),
-        Column::right("WAIT").rank(3),
+        Column::right("WAIT").rank(wait_rank),
         Column::right("ACTIVE").rank(4),
     ]);
     if show_turns {
@@ -73,7 +73,7 @@ fn table(view: &View, verdicts: &[Verdict]) -> Table {
             Column::right("CALLING"),
             Column::right("WRITING").rank(2),
             Column::right("OLDEST"),
-            Column::right("ANSWER").rank(answer_rank),
+            Column::right("ANSWER").rank(3),
         ]);
     }
     columns.extend([
@@ -84,12 +84,7 @@ fn table(view: &View, verdicts: &[Verdict]) -> Table {
 
     let mut table = Table::new(columns);
     let names = names(view);
-    let mut rows: Vec<&Listener> = view.listeners.iter().collect();
-    rows.sort_by_cached_key(|listener| {
-        let severity = Reverse(worst(listener, verdicts));
-        (severity, trouble(listener), place(listener))
-    });
-    for listener in rows {
+    for listener in by_trouble(view, verdicts) {
         let mut row = vec![name(listener, &names[listener.id.as_str()])];
         if show_netns {
             row.push(netns(view, listener));
@@ -133,6 +128,16 @@ pub(crate) fn turns_of(listener: &Listener, show_reading: bool) -> Vec<Cell> {
         quantiles(listener.recent.answer.as_ref(), Some(&turns.answer)),
     ]);
     cells
+}
+
+/// Who needs somebody first.
+pub(super) fn by_trouble<'a>(view: &'a View, verdicts: &[Verdict]) -> Vec<&'a Listener> {
+    let mut rows: Vec<&Listener> = view.listeners.iter().collect();
+    rows.sort_by_cached_key(|listener| {
+        let severity = Reverse(worst(listener, verdicts));
+        (severity, trouble(listener), place(listener))
+    });
+    rows
 }
 
 /// The worst that is said of a listener, or of its server as a whole.

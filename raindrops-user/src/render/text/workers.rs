@@ -5,10 +5,13 @@
 use std::{collections::BTreeMap, io};
 
 use super::{
-    Style, count, known, notes,
+    Style, count, known,
+    listeners::by_trouble,
+    notes,
     turns::{self, Trust},
 };
 use crate::{
+    diagnose::Verdict,
     escape::printable,
     render::{
         table::{Cell, Column, Layout, Paint, Table, wrap},
@@ -17,7 +20,12 @@ use crate::{
     view::{Class, Server, View, Worker},
 };
 
-pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()> {
+pub(super) fn write(
+    view: &View,
+    verdicts: &[Verdict],
+    style: Style,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
     let mut by_server: BTreeMap<Option<&String>, Vec<&Worker>> = BTreeMap::new();
     for worker in &view.workers {
         by_server
@@ -26,6 +34,16 @@ pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::
             .push(worker);
     }
     let sees_ends = turns::sees_ends(view);
+    // In the order of their listeners: who is in trouble comes first here, too.
+    let listeners = by_trouble(view, verdicts);
+    let place = |id: Option<&String>| {
+        let mut servers = listeners.iter().map(|it| it.server.value());
+        servers
+            .position(|it| id.is_some() && it == id)
+            .unwrap_or(usize::MAX)
+    };
+    let mut by_server: Vec<_> = by_server.into_iter().collect();
+    by_server.sort_by_cached_key(|(id, _)| place(*id));
     let tables: Vec<_> = by_server
         .into_iter()
         .map(|(id, mut workers)| {

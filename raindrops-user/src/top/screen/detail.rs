@@ -109,10 +109,12 @@ fn facts(view: &View, listener: &Listener) -> Vec<String> {
     facts.push(match &listener.connections {
         None => "connections: not known; v tells why".to_owned(),
         Some(it) => format!(
-            "connections ({}{}): accepts {}, closes {}, half closed {}, aborted {}; wait {}",
+            "connections ({}{}): accepts {}, older than the daemon {}, closes {}, half closed {}, \
+             aborted {}; wait {}",
             it.source,
             age(source_age(view, &it.source)),
             figure(it.accepts),
+            figure(it.seeded),
             figure(it.closes),
             figure(it.half_closed),
             figure(it.aborted),
