@@ -25,7 +25,7 @@ use ratatui::{
         terminal::{self, EnterAlternateScreen, LeaveAlternateScreen},
     },
 };
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, kill_current_process_group};
 
 use super::Key;
 
@@ -89,10 +89,14 @@ impl Screen {
     /// As Ctrl-Z does for programs that leave the terminal alone.
     pub fn suspend(&mut self) -> anyhow::Result<()> {
         leave();
-        kill_process(getpid(), Signal::TSTP).context("cannot suspend")?;
+        // The whole group, as the terminal does it: a shell waits for what started us, if anything did.
+        kill_current_process_group(Signal::TSTP).context("cannot suspend")?;
         // Continues here.
         enter().context("cannot take the terminal again")?;
-        self.terminal.clear().context("cannot clear the terminal")?;
+        // One that knows nothing of what was painted. Clearing would ask where the cursor is, and the
+        // answer would go to the thread that reads the keys.
+        let backend = CrosstermBackend::new(io::stdout());
+        self.terminal = Terminal::new(backend).context("cannot take the terminal again")?;
         Ok(())
     }
 }
