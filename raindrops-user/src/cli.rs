@@ -9,6 +9,7 @@ mod show;
 mod slab;
 mod tail;
 mod terminal;
+mod top;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Show(show::Args),
+    Top(top::Args),
     Doctor(doctor::Args),
     Slab(slab::Args),
     Tail(tail::Args),
@@ -52,6 +54,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Show(args) => show::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Slab(args) => slab::run(args),
         Command::Tail(args) => tail::run(&args),

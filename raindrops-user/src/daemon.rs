@@ -224,7 +224,9 @@ async fn first_view(
     }
 }
 
-fn sampler_options(settings: &Settings) -> sampler::Options {
+/// What a sampler is told by settings.
+#[must_use]
+pub fn sampler_options(settings: &Settings) -> sampler::Options {
     sampler::Options {
         bpf: settings.bpf,
         accept_hook: settings.accept_hook,

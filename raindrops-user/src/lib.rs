@@ -30,5 +30,6 @@ pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod textfile;
+pub mod top;
 pub mod turns;
 pub mod view;

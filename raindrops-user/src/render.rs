@@ -7,6 +7,6 @@ pub mod connections;
 pub mod diagnosis;
 pub mod json;
 pub mod openmetrics;
-mod table;
+pub(crate) mod table;
 pub mod text;
 pub mod units;

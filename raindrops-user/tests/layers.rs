@@ -7,19 +7,20 @@ use std::{
 
 /// What is named, and the only places that may name it. A place is a file or a directory under
 /// `src`, without its `.rs`.
-const RULES: [(&str, &[&str]); 8] = [
+const RULES: [(&str, &[&str]); 9] = [
     ("aya", &["source/bpf"]),
     ("aya_log", &["source/bpf"]),
     ("netlink_packet_core", &["source/diag"]),
     ("netlink_packet_sock_diag", &["source/diag"]),
     ("netlink_sys", &["source/diag"]),
     ("syscalls", &["source/proc"]),
+    ("ratatui", &["cli/top", "top"]),
     ("tokio", &["cli", "daemon", "publish", "server"]),
     ("anyhow", &["cli", "main"]),
 ];
 
 /// What does no I/O and reads no clock.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "diagnose",
     "fact",
     "plan",
@@ -27,6 +28,7 @@ const PURE: [&str; 9] = [
     "render",
     "select",
     "snapshot",
+    "top",
     "view",
     "view/merge",
 ];

@@ -19,6 +19,7 @@ pub mod netns;
 pub mod other_user;
 pub mod processes;
 pub mod prometheus;
+pub mod pty;
 pub mod puppet;
 pub mod row;
 pub mod same_address;

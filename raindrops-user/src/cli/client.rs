@@ -40,8 +40,15 @@ pub struct Daemon {
 
 pub struct Answer {
     pub body: Bytes,
+    /// How old the figures are, where that is told.
+    pub age: Option<Duration>,
+}
+
+impl Answer {
     /// How old the figures are, where that is too old.
-    pub stale: Option<Duration>,
+    pub fn stale(&self) -> Option<Duration> {
+        self.age.filter(|age| *age > STALE)
+    }
 }
 
 impl fmt::Display for Daemon {
@@ -169,7 +176,7 @@ impl Daemon {
             .map_err(anyhow::Error::from_boxed)?;
         let answer = Answer {
             body: body.to_bytes(),
-            stale: age.filter(|age| *age > STALE),
+            age,
         };
         Ok((head.status, answer))
     }

@@ -65,18 +65,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 ShowFormat::Text | ShowFormat::Openmetrics => "/v1/view?buckets=1",
                 ShowFormat::Json => "/v1/view",
             };
-            let client::Answer { body, stale } = daemon.get(path)?;
-            if let Some(age) = stale {
+            let answer = daemon.get(path)?;
+            if let Some(age) = answer.stale() {
                 terminal::note(&diagnose::stale(age));
                 if args.format == ShowFormat::Text {
                     text::stale(age, terminal::style(), &mut out)?;
                 }
             }
             if args.format != ShowFormat::Text && args.listeners.is_empty() {
-                terminal::print(&body)?;
+                terminal::print(&answer.body)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            serde_json::from_slice(&body)
+            serde_json::from_slice(&answer.body)
                 .with_context(|| format!("{daemon}: its view is of another version"))?
         }
         Way::OneReading(why) => {

@@ -74,11 +74,11 @@ impl Source {
     fn look(&mut self) -> anyhow::Result<Look> {
         match self {
             Self::Daemon(daemon) => {
-                let client::Answer { body, stale } = daemon.get("/v1/view")?;
-                if let Some(age) = stale {
+                let answer = daemon.get("/v1/view")?;
+                if let Some(age) = answer.stale() {
                     terminal::note(&diagnose::stale(age));
                 }
-                let view: View = serde_json::from_slice(&body)
+                let view: View = serde_json::from_slice(&answer.body)
                     .with_context(|| format!("{daemon}: its view is of another version"))?;
                 let rows = rows::rows(&view);
                 Ok(Look { view, rows })

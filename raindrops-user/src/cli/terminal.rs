@@ -16,16 +16,30 @@ pub fn style() -> Style {
     if !stdout.is_terminal() {
         return Style::default();
     }
-    let no_color = env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
-    let dumb = env::var_os("TERM").is_none_or(|it| it == "dumb");
     let width = rustix::termios::tcgetwinsize(&stdout)
         .ok()
         .map(|size| usize::from(size.ws_col))
         .filter(|width| *width > 0);
     Style {
-        color: !no_color && !dumb,
+        color: shows_color(),
         width: Some(width.unwrap_or(USUAL_WIDTH)),
     }
+}
+
+/// Whether colours are wanted, and can be shown.
+pub fn shows_color() -> bool {
+    let no_color = env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    let dumb = env::var_os("TERM").is_none_or(|it| it == "dumb");
+    !no_color && !dumb
+}
+
+/// Whether the locale has more than ASCII.
+pub fn shows_unicode() -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    let mut values = names.iter().filter_map(env::var_os);
+    let locale = values.find(|it| !it.is_empty()).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 /// A reader that has seen enough (`head`) is no failure; it is `false`.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// From this width on there is room for figures that are only nice to have.
-const ROOMY: usize = 110;
+pub(crate) const ROOMY: usize = 110;
 
 pub fn text(listing: &Listing, style: Style, out: &mut impl io::Write) -> io::Result<()> {
     let many_listeners = listing.listeners.len() > 1;
@@ -57,7 +57,7 @@ fn paragraph(text: &str, paint: Paint, style: Style, out: &mut impl io::Write) -
 }
 
 /// `3 connections`, or how many of them are below.
-fn counted(listing: &Listing) -> String {
+pub(crate) fn counted(listing: &Listing) -> String {
     let shown = listing.connections.len();
     let at_least = if listing.scan_complete {
         ""
@@ -76,7 +76,7 @@ fn taken(at: SystemTime) -> String {
     format!("at {}", time(at))
 }
 
-fn table(listing: &Listing, many_listeners: bool, is_roomy: bool) -> Table {
+pub(crate) fn table(listing: &Listing, many_listeners: bool, is_roomy: bool) -> Table {
     let names: BTreeMap<&str, &str> = listing
         .listeners
         .iter()

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, io};
 
 /// How a cell looks where colour is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(crate) enum Paint {
     #[default]
     Plain,
     Bad,
@@ -28,7 +28,7 @@ impl Paint {
     }
 
     /// The text, between codes where colour is wanted.
-    pub(super) fn on(self, text: &str, color: bool) -> String {
+    pub(crate) fn on(self, text: &str, color: bool) -> String {
         if color && self != Self::Plain && !text.is_empty() {
             format!("{}{text}\x1b[0m", self.code())
         } else {
@@ -38,7 +38,7 @@ impl Paint {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     text: String,
     /// A shorter form for where the table does not fit.
     short: Option<String>,
@@ -48,7 +48,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
             short: None,
@@ -57,30 +57,34 @@ impl Cell {
         }
     }
 
-    pub(super) fn short(mut self, short: impl Into<String>) -> Self {
+    pub(crate) fn short(mut self, short: impl Into<String>) -> Self {
         self.short = Some(short.into());
         self
     }
 
-    pub(super) const fn keep_end(mut self, characters: usize) -> Self {
+    pub(crate) const fn keep_end(mut self, characters: usize) -> Self {
         self.keep = characters;
         self
     }
 
-    pub(super) const fn paint(mut self, paint: Paint) -> Self {
+    pub(crate) const fn paint(mut self, paint: Paint) -> Self {
         self.paint = paint;
         self
+    }
+
+    pub(crate) const fn look(&self) -> Paint {
+        self.paint
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Align {
+pub(crate) enum Align {
     Left,
     Right,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Column {
+pub(crate) struct Column {
     title: &'static str,
     /// The title where the table does not fit.
     short: &'static str,
@@ -93,7 +97,7 @@ pub(super) struct Column {
 }
 
 impl Column {
-    pub(super) const fn left(title: &'static str) -> Self {
+    pub(crate) const fn left(title: &'static str) -> Self {
         Self {
             title,
             short: title,
@@ -103,7 +107,7 @@ impl Column {
         }
     }
 
-    pub(super) const fn right(title: &'static str) -> Self {
+    pub(crate) const fn right(title: &'static str) -> Self {
         Self {
             title,
             short: title,
@@ -113,17 +117,17 @@ impl Column {
         }
     }
 
-    pub(super) const fn short(mut self, short: &'static str) -> Self {
+    pub(crate) const fn short(mut self, short: &'static str) -> Self {
         self.short = short;
         self
     }
 
-    pub(super) const fn cut_to(mut self, comfortable: usize, least: usize) -> Self {
+    pub(crate) const fn cut_to(mut self, comfortable: usize, least: usize) -> Self {
         self.cut = Some(Cut { comfortable, least });
         self
     }
 
-    pub(super) const fn rank(mut self, rank: u8) -> Self {
+    pub(crate) const fn rank(mut self, rank: u8) -> Self {
         self.rank = Some(rank);
         self
     }
@@ -136,13 +140,13 @@ struct Cut {
 }
 
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
 }
 
 /// What was decided for a width, and is ready to be written.
-pub(super) struct Layout<'a> {
+pub(crate) struct Layout<'a> {
     table: &'a Table,
     fit: Fit,
 }
@@ -164,20 +168,20 @@ impl Fit {
 }
 
 impl Table {
-    pub(super) const fn new(columns: Vec<Column>) -> Self {
+    pub(crate) const fn new(columns: Vec<Column>) -> Self {
         Self {
             columns,
             rows: Vec::new(),
         }
     }
 
-    pub(super) fn push(&mut self, row: Vec<Cell>) {
+    pub(crate) fn push(&mut self, row: Vec<Cell>) {
         debug_assert_eq!(row.len(), self.columns.len());
         self.rows.push(row);
     }
 
     /// `None` is no limit.
-    pub(super) fn lay_out(&self, width: Option<usize>) -> Layout<'_> {
+    pub(crate) fn lay_out(&self, width: Option<usize>) -> Layout<'_> {
         Layout {
             table: self,
             fit: self.fit(width),
@@ -259,51 +263,59 @@ impl Table {
 
 impl Layout<'_> {
     /// Whether there is room for the column with this title.
-    pub(super) fn shows(&self, title: &str) -> bool {
+    pub(crate) fn shows(&self, title: &str) -> bool {
         let mut shown = self.fit.shown.iter();
         shown.any(|index| self.table.columns[*index].title == title)
     }
 
-    pub(super) fn write(&self, color: bool, out: &mut impl io::Write) -> io::Result<()> {
-        let titles: Vec<Cell> = self
-            .table
-            .columns
-            .iter()
-            .map(|column| {
-                Cell::new(column.title)
-                    .short(column.short)
-                    .paint(Paint::Bold)
-            })
-            .collect();
+    pub(crate) fn write(&self, color: bool, out: &mut impl io::Write) -> io::Result<()> {
+        let titles = self.titles();
         for row in std::iter::once(&titles).chain(&self.table.rows) {
-            writeln!(out, "{}", self.line(row, color))?;
+            let mut line = String::new();
+            for (text, paint) in self.pieces(row) {
+                line.push_str(&paint.on(&text, color));
+            }
+            writeln!(out, "{line}")?;
         }
         Ok(())
     }
 
-    fn line(&self, row: &[Cell], color: bool) -> String {
-        let mut line = String::new();
+    /// Its titles, then its rows, each in pieces of one look.
+    pub(crate) fn lines(&self) -> Vec<Vec<(String, Paint)>> {
+        let titles = self.titles();
+        let rows = std::iter::once(&titles).chain(&self.table.rows);
+        rows.map(|row| self.pieces(row)).collect()
+    }
+
+    fn pieces(&self, row: &[Cell]) -> Vec<(String, Paint)> {
+        let mut pieces = Vec::new();
         let fit = &self.fit;
         let last = fit.shown.last().copied();
         for index in fit.shown.iter().copied() {
             let (cell, width) = (&row[index], fit.widths[index]);
             let text = cut_middle(form(cell, fit.short), width, cell.keep);
             let pad = width.saturating_sub(chars(&text));
-            let painted = cell.paint.on(&text, color);
+            let blank = |count| (" ".repeat(count), Paint::Plain);
             match self.table.columns[index].align {
-                Align::Right => {
-                    let _ = write!(line, "{:pad$}{painted}", "");
-                }
-                Align::Left if Some(index) == last => line.push_str(&painted),
-                Align::Left => {
-                    let _ = write!(line, "{painted}{:pad$}", "");
-                }
+                Align::Right => pieces.extend([blank(pad), (text, cell.paint)]),
+                Align::Left if Some(index) == last => pieces.push((text, cell.paint)),
+                Align::Left => pieces.extend([(text, cell.paint), blank(pad)]),
             }
             if Some(index) != last {
-                let _ = write!(line, "{:gap$}", "", gap = fit.gap);
+                pieces.push(blank(fit.gap));
             }
         }
-        line
+        pieces
+    }
+
+    fn titles(&self) -> Vec<Cell> {
+        let columns = self.table.columns.iter();
+        let title = |column: &Column| {
+            Cell::new(column.title)
+                .short(column.short)
+                .paint(Paint::Bold)
+        };
+        columns.map(title).collect()
     }
 }
 
@@ -336,7 +348,7 @@ fn cut_middle(text: &str, width: usize, keep: usize) -> String {
 }
 
 /// Words on lines of at most `width`, every line after the first with `indent` before it.
-pub(super) fn wrap(text: &str, width: Option<usize>, indent: usize) -> String {
+pub(crate) fn wrap(text: &str, width: Option<usize>, indent: usize) -> String {
     let Some(width) = width else {
         return text.to_owned();
     };

@@ -3,11 +3,11 @@
 //! What is wrong comes first, then listeners with the most troubled on top, then their workers,
 //! then what is missing. A figure that is not known is `-`, never zero.
 
-mod listeners;
-mod notes;
+pub(crate) mod listeners;
+pub(crate) mod notes;
 mod slabs;
-mod turns;
-mod workers;
+pub(crate) mod turns;
+pub(crate) mod workers;
 
 use std::{io, time::Duration};
 
@@ -55,13 +55,14 @@ pub fn view(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<(
         ),
         2,
     )?;
-    verdicts(view, style, out)?;
+    let found = diagnose(view).verdicts;
+    verdicts(&found, style, out)?;
     writeln!(out)?;
     if view.listeners.is_empty() {
         paragraph(out, "No listening socket can be seen on this host.", 0)?;
     } else {
-        listeners::write(view, style, out)?;
-        workers::write(view, style, out)?;
+        listeners::write(view, &found, style, out)?;
+        workers::write(view, &found, style, out)?;
     }
     slabs::write(view, style, out)?;
     missing(view, style, out)
@@ -91,17 +92,23 @@ fn paragraph(out: &mut impl io::Write, text: &str, indent: usize, style: Style) 
     writeln!(out, "{}", wrap(text, style.width, indent))
 }
 
+pub(crate) const fn paint(severity: Severity) -> Paint {
+    match severity {
+        Severity::Critical => Paint::Bad,
+        Severity::Warning => Paint::Warn,
+        Severity::Info => Paint::Plain,
+    }
+}
+
+pub(crate) fn is_trouble(verdict: &Verdict) -> bool {
+    verdict.verdict != "blind" && verdict.severity >= Severity::Warning
+}
+
 /// The worst. Blindness is told below, with the other gaps; what is no trouble, only by `doctor`.
-fn verdicts(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()> {
-    let is_trouble = |it: &Verdict| it.verdict != "blind" && it.severity >= Severity::Warning;
-    let verdicts = diagnose(view).verdicts.into_iter();
-    let verdicts: Vec<Verdict> = verdicts.filter(is_trouble).collect();
+fn verdicts(found: &[Verdict], style: Style, out: &mut impl io::Write) -> io::Result<()> {
+    let verdicts: Vec<&Verdict> = found.iter().filter(|it| is_trouble(it)).collect();
     for verdict in verdicts.iter().take(MOST_VERDICTS) {
-        let paint = match verdict.severity {
-            Severity::Critical => Paint::Bad,
-            Severity::Warning => Paint::Warn,
-            Severity::Info => Paint::Plain,
-        };
+        let paint = paint(verdict.severity);
         let text = wrap(
             &format!("{}: {}", verdict.severity, printable(&verdict.text)),
             style.width,
@@ -120,11 +127,11 @@ fn verdicts(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<(
     Ok(())
 }
 
-fn known(text: Option<String>) -> Cell {
+pub(crate) fn known(text: Option<String>) -> Cell {
     Cell::new(text.unwrap_or_else(|| UNKNOWN.to_owned()))
 }
 
-fn count(count: Option<u64>) -> Cell {
+pub(crate) fn count(count: Option<u64>) -> Cell {
     match count {
         None => Cell::new(UNKNOWN),
         Some(count) => Cell::new(count.to_string()).short(short_count(count)),

@@ -94,6 +94,22 @@ pub fn time(time: SystemTime) -> String {
     text.replacen('T', " ", 1)
 }
 
+/// `01:02:03Z`, where the day is plain.
+#[must_use]
+pub fn clock(at: SystemTime) -> String {
+    let text = time(at);
+    match text.split_once(' ') {
+        Some((_, clock)) => clock.to_owned(),
+        None => text,
+    }
+}
+
+/// The same digits as [`micros`].
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{micros, percent, plural, short_count};

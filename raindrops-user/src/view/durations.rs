@@ -1,6 +1,6 @@
 //! Histograms of the ABI as the view shows them: counts, quantiles, buckets.
 
-use raindrops_ebpf::histogram::{Histogram, lower_bound_ns, upper_bound_ns};
+use raindrops_ebpf::histogram::{BUCKETS, Histogram, lower_bound_ns, upper_bound_ns};
 
 use super::{Durations, RecentDurations};
 
@@ -19,6 +19,17 @@ impl Counts {
                 .filter(|(_, count)| *count != 0)
                 .collect(),
         )
+    }
+
+    /// Of buckets as they are published; `None` where one of them is none of ours.
+    #[must_use]
+    pub fn published(buckets: &[(Option<f64>, u64)]) -> Option<Self> {
+        let bounds: Vec<Option<f64>> = (0..BUCKETS).map(bound_us).collect();
+        let counts = buckets.iter().map(|(bound, count)| {
+            let bucket = bounds.iter().position(|it| it == bound)?;
+            Some((u8::try_from(bucket).ok()?, *count))
+        });
+        counts.collect::<Option<Vec<_>>>().map(Self)
     }
 
     #[must_use]
@@ -60,15 +71,13 @@ impl Counts {
     fn buckets(&self) -> Vec<(Option<f64>, u64)> {
         self.0
             .iter()
-            .map(|(bucket, count)| {
-                let bound = upper_bound_ns(usize::from(*bucket));
-                (
-                    bound.map(|nanos| nanos as f64 / NANOS_PER_MICRO as f64),
-                    *count,
-                )
-            })
+            .map(|(bucket, count)| (bound_us(usize::from(*bucket)), *count))
             .collect()
     }
+}
+
+fn bound_us(bucket: usize) -> Option<f64> {
+    upper_bound_ns(bucket).map(|nanos| nanos as f64 / NANOS_PER_MICRO as f64)
 }
 
 fn middle_us(bucket: usize) -> u64 {

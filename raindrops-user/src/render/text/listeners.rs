@@ -10,6 +10,7 @@ use super::{
     workers,
 };
 use crate::{
+    diagnose::{Severity, Verdict},
     escape::printable,
     render::{
         table::{Cell, Column, Layout, Paint, Table, wrap},
@@ -18,8 +19,23 @@ use crate::{
     view::{Durations, LimitFrom, Listener, RecentDurations, View},
 };
 
-pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()> {
-    let table = table(view);
+const DROPPING: u8 = 0;
+const FULL: u8 = 1;
+const FILLING: u8 = 2;
+const WAITS_LONG: u8 = 3;
+const HAS_DROPPED: u8 = 4;
+const WELL: u8 = 5;
+
+/// In the queue, at the 99th percentile of the last seconds: somebody notices.
+const LONG_WAIT_US: u64 = 100_000;
+
+pub(super) fn write(
+    view: &View,
+    verdicts: &[Verdict],
+    style: Style,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    let table = table(view, verdicts);
     let layout = table.lay_out(style.width);
     layout.write(style.color, out)?;
     let legend = wrap(&legend(view, &layout), style.width, 0);
@@ -28,14 +44,14 @@ pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::
 
 /// From left to right the way of a connection. Where there is little room, what is happening now
 /// stays, and how it came to that goes.
-fn table(view: &View) -> Table {
+fn table(view: &View, verdicts: &[Verdict]) -> Table {
     let show_netns = shows_netns(view);
     let turns = || view.listeners.iter().filter_map(|it| it.turns.as_ref());
     let show_turns = turns().next().is_some();
     let show_reading = turns().any(|it| it.reading.is_some_and(|it| it > 0));
 
     // Names of three kinds, all cut, would say less than they.
-    let answer_rank = u8::from(show_netns);
+    let wait_rank = u8::from(show_netns);
     let mut columns = vec![Column::left("LISTENER").cut_to(20, 14)];
     if show_netns {
         columns.push(Column::left("NETNS").cut_to(12, 5));
@@ -45,7 +61,7 @@ fn table(view: &View) -> Table {
         Column::right("QUEUE"),
         Column::right("PEAK").rank(6),
         Column::right("OVERFLOW").short("OVFL"),
-        Column::right("WAIT").rank(3),
+        Column::right("WAIT").rank(wait_rank),
         Column::right("ACTIVE").rank(4),
     ]);
     if show_turns {
@@ -57,7 +73,7 @@ fn table(view: &View) -> Table {
             Column::right("CALLING"),
             Column::right("WRITING").rank(2),
             Column::right("OLDEST"),
-            Column::right("ANSWER").rank(answer_rank),
+            Column::right("ANSWER").rank(3),
         ]);
     }
     columns.extend([
@@ -68,9 +84,7 @@ fn table(view: &View) -> Table {
 
     let mut table = Table::new(columns);
     let names = names(view);
-    let mut rows: Vec<&Listener> = view.listeners.iter().collect();
-    rows.sort_by_cached_key(|listener| (trouble(listener), place(listener)));
-    for listener in rows {
+    for listener in by_trouble(view, verdicts) {
         let mut row = vec![name(listener, &names[listener.id.as_str()])];
         if show_netns {
             row.push(netns(view, listener));
@@ -98,7 +112,7 @@ fn table(view: &View) -> Table {
 }
 
 /// What is done with its connections, in the order of the columns.
-fn turns_of(listener: &Listener, show_reading: bool) -> Vec<Cell> {
+pub(crate) fn turns_of(listener: &Listener, show_reading: bool) -> Vec<Cell> {
     let Some(turns) = &listener.turns else {
         return vec![Cell::new(UNKNOWN); if show_reading { 6 } else { 5 }];
     };
@@ -116,21 +130,51 @@ fn turns_of(listener: &Listener, show_reading: bool) -> Vec<Cell> {
     cells
 }
 
+/// Who needs somebody first.
+pub(super) fn by_trouble<'a>(view: &'a View, verdicts: &[Verdict]) -> Vec<&'a Listener> {
+    let mut rows: Vec<&Listener> = view.listeners.iter().collect();
+    rows.sort_by_cached_key(|listener| {
+        let severity = Reverse(worst(listener, verdicts));
+        (severity, trouble(listener), place(listener))
+    });
+    rows
+}
+
+/// The worst that is said of a listener, or of its server as a whole.
+pub(crate) fn worst(listener: &Listener, verdicts: &[Verdict]) -> Option<Severity> {
+    let server = listener.server.value();
+    let is_of_it = |it: &&Verdict| match (&it.subject.listener, &it.subject.server) {
+        (Some(id), _) => *id == listener.id,
+        (None, Some(id)) => server == Some(id),
+        (None, None) => false,
+    };
+    let of_it = verdicts.iter().filter(is_of_it).map(|it| it.severity);
+    of_it
+        .max()
+        .filter(|severity| *severity >= Severity::Warning)
+}
+
 /// How much a listener needs somebody: the less, the more.
-fn trouble(listener: &Listener) -> u8 {
+pub(crate) fn trouble(listener: &Listener) -> u8 {
     let queue = &listener.queue;
     let dropping = listener.recent.overflows.is_some_and(|it| it > 0);
     match (queue.queued, queue.limit) {
-        _ if dropping => 0,
-        (Some(queued), Some(limit)) if queued > limit => 1,
-        (Some(queued), Some(limit)) if u64::from(queued) * 2 > u64::from(limit) => 2,
-        _ if queue.overflows.is_some_and(|it| it > 0) => 3,
-        _ => 4,
+        _ if dropping => DROPPING,
+        (Some(queued), Some(limit)) if queued > limit => FULL,
+        (Some(queued), Some(limit)) if u64::from(queued) * 2 > u64::from(limit) => FILLING,
+        _ if waits_long(listener) => WAITS_LONG,
+        _ if queue.overflows.is_some_and(|it| it > 0) => HAS_DROPPED,
+        _ => WELL,
     }
 }
 
+fn waits_long(listener: &Listener) -> bool {
+    let p99 = listener.recent.wait.as_ref().and_then(|it| it.p99_us);
+    p99.is_some_and(|it| it >= LONG_WAIT_US)
+}
+
 /// TCP by address and port, then unix by name.
-fn place(listener: &Listener) -> (Option<Reverse<()>>, Option<SocketAddr>, &str, &str) {
+pub(crate) fn place(listener: &Listener) -> (Option<Reverse<()>>, Option<SocketAddr>, &str, &str) {
     let tcp: Option<SocketAddr> = listener.address.parse().ok();
     let after = tcp.is_none().then_some(Reverse(()));
     (after, tcp, &listener.address, &listener.id)
@@ -138,7 +182,7 @@ fn place(listener: &Listener) -> (Option<Reverse<()>>, Option<SocketAddr>, &str,
 
 /// Addresses by id. Those that share one are numbered in the order of their cookies: a short name
 /// that stays while its listeners do.
-fn names(view: &View) -> BTreeMap<&str, String> {
+pub(crate) fn names(view: &View) -> BTreeMap<&str, String> {
     let mut shared: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for listener in &view.listeners {
         let cookie: Option<u64> = listener.cookie.as_ref().and_then(|it| it.parse().ok());
@@ -167,7 +211,7 @@ fn names(view: &View) -> BTreeMap<&str, String> {
 }
 
 /// What must stay of a name where the rest is cut: the port, and which member of a group it is.
-fn name(listener: &Listener, name: &str) -> Cell {
+pub(crate) fn name(listener: &Listener, name: &str) -> Cell {
     let keep = match name.rfind(':') {
         Some(colon) if listener.protocol != "unix" => name[colon..].chars().count(),
         _ => name.rfind(" #").map_or(0, |at| name[at..].chars().count()),
@@ -177,14 +221,14 @@ fn name(listener: &Listener, name: &str) -> Cell {
 
 /// Whether a listener is of another network namespace than the daemon, or where that is not told,
 /// than the others.
-fn shows_netns(view: &View) -> bool {
+pub(crate) fn shows_netns(view: &View) -> bool {
     let own = view.own_netns();
     let mut namespaces = view.listeners.iter().map(|it| it.netns.inode);
     let first = own.or_else(|| namespaces.next());
     namespaces.any(|inode| Some(inode) != first)
 }
 
-fn netns(view: &View, listener: &Listener) -> Cell {
+pub(crate) fn netns(view: &View, listener: &Listener) -> Cell {
     let netns = &listener.netns;
     match netns.name.value() {
         Some(name) => Cell::new(printable(name)),
@@ -193,7 +237,7 @@ fn netns(view: &View, listener: &Listener) -> Cell {
     }
 }
 
-fn queue(listener: &Listener) -> Cell {
+pub(crate) fn queue(listener: &Listener) -> Cell {
     let queue = &listener.queue;
     let figure = |it: Option<u32>| it.map_or_else(|| UNKNOWN.to_owned(), |it| it.to_string());
     let mark = if queue.limit_from == LimitFrom::AtSomaxconn {
@@ -207,13 +251,13 @@ fn queue(listener: &Listener) -> Cell {
         figure(queue.limit)
     ))
     .paint(match trouble(listener) {
-        0 | 1 => Paint::Bad,
-        2 => Paint::Warn,
+        DROPPING | FULL => Paint::Bad,
+        FILLING => Paint::Warn,
         _ => Paint::Plain,
     })
 }
 
-fn overflows(listener: &Listener) -> Cell {
+pub(crate) fn overflows(listener: &Listener) -> Cell {
     let queue = &listener.queue;
     let Some(overflows) = queue.overflows else {
         return Cell::new(UNKNOWN);
@@ -222,7 +266,7 @@ fn overflows(listener: &Listener) -> Cell {
         Some(false) => "~",
         Some(true) | None => "",
     };
-    let paint = if trouble(listener) == 0 {
+    let paint = if trouble(listener) == DROPPING {
         Paint::Bad
     } else if overflows > 0 {
         Paint::Warn
@@ -234,7 +278,7 @@ fn overflows(listener: &Listener) -> Cell {
         .paint(paint)
 }
 
-fn active(listener: &Listener) -> Cell {
+pub(crate) fn active(listener: &Listener) -> Cell {
     let connections = listener.connections.as_ref();
     match connections.and_then(|it| Some((it.active?, it.complete || listener.protocol == "unix")))
     {
@@ -247,12 +291,15 @@ fn active(listener: &Listener) -> Cell {
 }
 
 /// How long the connections waited in the queue.
-fn wait(listener: &Listener) -> Cell {
+pub(crate) fn wait(listener: &Listener) -> Cell {
     let total = listener.connections.as_ref();
-    quantiles(
-        listener.recent.wait.as_ref(),
-        total.and_then(|it| it.wait.as_ref()),
-    )
+    let total = total.and_then(|it| it.wait.as_ref());
+    let cell = quantiles(listener.recent.wait.as_ref(), total);
+    if waits_long(listener) {
+        cell.paint(Paint::Warn)
+    } else {
+        cell
+    }
 }
 
 /// Of the last seconds; of all the time, in brackets, when there was nothing in those.

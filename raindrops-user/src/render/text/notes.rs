@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Of all workers together, then of those that can take no more.
-pub(super) fn puma(puma: &Puma) -> String {
+pub(crate) fn puma(puma: &Puma) -> String {
     let mut text = match (puma.source, puma.age_ms) {
         (PumaSource::Estimate, _) => "puma (estimate): ".to_owned(),
         (PumaSource::Control, None) => "puma says: ".to_owned(),
@@ -67,7 +67,7 @@ fn known(figure: Option<u64>) -> String {
 }
 
 /// What is known of the thread of a worker that sits in one place.
-pub(super) fn stalled(worker: &Worker) -> Option<String> {
+pub(crate) fn stalled(worker: &Worker) -> Option<String> {
     let stalled = worker.stalled.as_ref()?;
     let is = match stalled.state.as_str() {
         "D" => "cannot be interrupted (D)",

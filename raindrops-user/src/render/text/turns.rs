@@ -10,19 +10,19 @@ use crate::{
 };
 
 /// What the words mean, where both tables have them.
-pub(super) const LEGEND: [&str; 4] = [
+pub(crate) const LEGEND: [&str; 4] = [
     "WAITING accepted, data there, no thread at it",
     "CALLING read and not answered: the application is at it",
     "WRITING being answered (of them blocked: the client does not take it)",
     "OLDEST age of the oldest turn",
 ];
-pub(super) const READING: &str = "READING the rest of a request is waited for";
-pub(super) const LIGHT: &str =
+pub(crate) const READING: &str = "READING the rest of a request is waited for";
+pub(crate) const LIGHT: &str =
     "<= at most: ends of answers are not seen, so idle connections may be among them";
 
 /// How far figures of turns are to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     /// All open connections are looked at.
     complete: bool,
     /// The end of an answer is seen. Else idle connections count as being written to, and requests
@@ -36,7 +36,7 @@ impl Trust {
         sees_ends: true,
     };
 
-    pub(super) fn of(turns: &Turns) -> Self {
+    pub(crate) fn of(turns: &Turns) -> Self {
         Self {
             complete: turns.complete,
             sees_ends: turns.write_end == WriteEnd::Seen,
@@ -44,7 +44,7 @@ impl Trust {
     }
 
     /// `sees_ends`: on all listeners.
-    pub(super) fn of_worker(worker: &Worker, sees_ends: bool) -> Self {
+    pub(crate) fn of_worker(worker: &Worker, sees_ends: bool) -> Self {
         Self {
             complete: worker.turns.as_ref().is_none_or(|turns| turns.complete),
             sees_ends,
@@ -61,24 +61,24 @@ impl Trust {
 }
 
 /// Whether the end of an answer is seen on all listeners.
-pub(super) fn sees_ends(view: &View) -> bool {
+pub(crate) fn sees_ends(view: &View) -> bool {
     let mut each = view.listeners.iter().filter_map(|it| it.turns.as_ref());
     each.all(|turns| turns.write_end == WriteEnd::Seen)
 }
 
 /// Connections of which none may be missing.
-pub(super) fn clients(clients: Option<u64>, trust: Trust) -> Cell {
+pub(crate) fn clients(clients: Option<u64>, trust: Trust) -> Cell {
     marked(clients, trust.about())
 }
 
 /// Turns that are waiting or calling.
-pub(super) fn gauge(turns: Option<u64>, trust: Trust) -> Cell {
+pub(crate) fn gauge(turns: Option<u64>, trust: Trust) -> Cell {
     let exact = trust == Trust::FULL;
     marked(turns, if exact { "" } else { "~" })
 }
 
 /// With those that are blocked in brackets.
-pub(super) fn writing(writing: Option<u64>, blocked: Option<u64>, trust: Trust) -> Cell {
+pub(crate) fn writing(writing: Option<u64>, blocked: Option<u64>, trust: Trust) -> Cell {
     let Some(writing) = writing else {
         return Cell::new(UNKNOWN);
     };
@@ -90,7 +90,7 @@ pub(super) fn writing(writing: Option<u64>, blocked: Option<u64>, trust: Trust) 
         .short(format!("{about}{at_most}{}{blocked}", short_count(writing)))
 }
 
-pub(super) fn oldest(age_us: Option<u64>, trust: Trust) -> Cell {
+pub(crate) fn oldest(age_us: Option<u64>, trust: Trust) -> Cell {
     Cell::new(match age_us {
         Some(age) => format!("{}{}{}", trust.about(), trust.at_most(), micros(age)),
         None => UNKNOWN.to_owned(),

@@ -5,10 +5,13 @@
 use std::{collections::BTreeMap, io};
 
 use super::{
-    Style, count, known, notes,
+    Style, count, known,
+    listeners::by_trouble,
+    notes,
     turns::{self, Trust},
 };
 use crate::{
+    diagnose::Verdict,
     escape::printable,
     render::{
         table::{Cell, Column, Layout, Paint, Table, wrap},
@@ -17,7 +20,12 @@ use crate::{
     view::{Class, Server, View, Worker},
 };
 
-pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::Result<()> {
+pub(super) fn write(
+    view: &View,
+    verdicts: &[Verdict],
+    style: Style,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
     let mut by_server: BTreeMap<Option<&String>, Vec<&Worker>> = BTreeMap::new();
     for worker in &view.workers {
         by_server
@@ -26,6 +34,16 @@ pub(super) fn write(view: &View, style: Style, out: &mut impl io::Write) -> io::
             .push(worker);
     }
     let sees_ends = turns::sees_ends(view);
+    // In the order of their listeners: who is in trouble comes first here, too.
+    let listeners = by_trouble(view, verdicts);
+    let place = |id: Option<&String>| {
+        let mut servers = listeners.iter().map(|it| it.server.value());
+        servers
+            .position(|it| id.is_some() && it == id)
+            .unwrap_or(usize::MAX)
+    };
+    let mut by_server: Vec<_> = by_server.into_iter().collect();
+    by_server.sort_by_cached_key(|(id, _)| place(*id));
     let tables: Vec<_> = by_server
         .into_iter()
         .map(|(id, mut workers)| {
@@ -80,7 +98,7 @@ fn heading(view: &View, id: &str, known: Option<&Server>) -> String {
     }
 }
 
-pub(super) fn server(view: &View, id: &str) -> String {
+pub(crate) fn server(view: &View, id: &str) -> String {
     printable(&view.server_label(id))
 }
 
@@ -152,7 +170,7 @@ fn worker_table(workers: &[&Worker], is_named: bool, sees_ends: bool) -> Table {
 }
 
 /// What it does with its connections, in the order of the columns.
-fn turns_of(worker: &Worker, show_reading: bool, sees_ends: bool) -> Vec<Cell> {
+pub(crate) fn turns_of(worker: &Worker, show_reading: bool, sees_ends: bool) -> Vec<Cell> {
     let Some(turns) = &worker.turns else {
         return vec![Cell::new(UNKNOWN); if show_reading { 8 } else { 7 }];
     };
@@ -181,7 +199,7 @@ fn busy(worker: &Worker) -> Cell {
 }
 
 /// The letter that `ps` shows, the word for those that explain a silent worker, and how it works.
-fn state(letter: &str, class: Option<Class>) -> Cell {
+pub(crate) fn state(letter: &str, class: Option<Class>) -> Cell {
     let (word, paint) = match letter {
         "D" => ("D disk", Paint::Warn),
         "T" | "t" => ("T stopped", Paint::Bad),
