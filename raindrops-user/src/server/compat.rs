@@ -61,6 +61,10 @@ const APART: Duration = Duration::from_millis(950);
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
 const RESET_RULE: &str = "only root and the user that runs the daemon may reset its statistics";
 
+const PATHS: &str = "encode % as %25";
+const QUERIES: &str = "the only query is ?listener=LISTENER, which may be repeated; encode & as %26 \
+                       and % as %25";
+
 /// What is kept for older clients.
 #[derive(Debug)]
 pub struct Compat {
@@ -209,7 +213,7 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) 
 fn middleware(view: &View, query: Option<&str>) -> Answer {
     match chosen(view, query) {
         Ok(only) => text(StatusCode::OK, middleware::text(view, only.as_deref())),
-        Err(answer) => answer,
+        Err(why) => refused(view, why, QUERIES),
     }
 }
 
@@ -222,7 +226,7 @@ fn last_data_recv(view: &View, query: Option<&str>) -> Answer {
             rows.retain(|row| home.is_none_or(|home| row.netns == home));
             rows
         }
-        Err(answer) => return answer,
+        Err(why) => return refused(view, why, QUERIES),
     };
     let rows: Vec<&Row> = rows.iter().collect();
     match last_data_recv::page(view, &rows) {
@@ -236,23 +240,15 @@ fn last_data_recv(view: &View, query: Option<&str>) -> Answer {
 }
 
 /// The rows that `?listener=` names; `None` where it names none.
-fn chosen(view: &View, query: Option<&str>) -> Result<Option<Vec<Row>>, Answer> {
-    let bad = |what: String| {
-        error(
-            StatusCode::BAD_REQUEST,
-            &what,
-            "the only query is ?listener=LISTENER, which may be repeated; encode & as %26 and % as \
-             %25",
-        )
-    };
-    let typed = path::only_listeners(query).map_err(bad)?;
+fn chosen(view: &View, query: Option<&str>) -> Result<Option<Vec<Row>>, Unfound> {
+    let typed = path::only_listeners(query).map_err(Unfound::NotText)?;
     if typed.is_empty() {
         return Ok(None);
     }
     let rows = rows::rows(view);
     let mut chosen: Vec<Row> = Vec::new();
     for typed in typed {
-        let row = rows::find(&rows, &typed).map_err(|why| not_one(view, &why))?;
+        let row = rows::find(&rows, &typed).map_err(Unfound::NotOne)?;
         if !chosen.contains(row) {
             chosen.push(row.clone());
         }
@@ -321,12 +317,12 @@ fn watcher<B>(
                 return Err(Lines::new(compat.moments.subscribe(), name, thresholds));
             }
             Ok((None, _)) => not_found(),
-            Err(why) => refused(view, why),
+            Err(why) => refused(view, why, PATHS),
         },
         Place::Reset(name) if !is_read => match found(&rows, name) {
             Ok((Some(row), _)) => reset(request, compat, row, peer),
             Ok((None, _)) => not_found(),
-            Err(why) => refused(view, why),
+            Err(why) => refused(view, why, PATHS),
         },
         _ => not_found(),
     })
@@ -342,7 +338,7 @@ fn statistics(
 ) -> Answer {
     let (row, name) = match found(rows, name) {
         Ok(found) => found,
-        Err(why) => return refused(view, why),
+        Err(why) => return refused(view, why, PATHS),
     };
     let told = lock(&compat.record).told(row.map(Row::name).as_ref(), figure);
     page(match form {
@@ -398,9 +394,9 @@ fn found<'r>(rows: &'r [Row], part: &str) -> Result<(Option<&'r Row>, String), U
     Ok((None, name))
 }
 
-fn refused(view: &View, why: Unfound) -> Answer {
+fn refused(view: &View, why: Unfound, hint: &str) -> Answer {
     match why {
-        Unfound::NotText(what) => error(StatusCode::BAD_REQUEST, &what, "encode % as %25"),
+        Unfound::NotText(what) => error(StatusCode::BAD_REQUEST, &what, hint),
         Unfound::NotOne(why) => not_one(view, &why),
     }
 }

@@ -103,7 +103,7 @@ fn a_server_is_named_by_id_kind_or_address() {
     ] {
         assert_eq!(asked(&view, target), Answer::Nothing(why.to_owned()));
     }
-    let mut two = view.clone();
+    let mut two = view;
     let mut other = two.servers[2].clone();
     other.id = "unicorn:7".to_owned();
     two.servers.push(other);
