@@ -61,8 +61,8 @@ const APART: Duration = Duration::from_millis(950);
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
 const RESET_RULE: &str = "only root and the user that runs the daemon may reset its statistics";
 
-const PATHS: &str = "encode % as %25";
-const QUERIES: &str = "the only query is ?listener=LISTENER, which may be repeated; encode & as %26 \
+const PATH_HINT: &str = "encode % as %25";
+const QUERY_HINT: &str = "the only query is ?listener=LISTENER, which may be repeated; encode & as %26 \
                        and % as %25";
 
 /// What is kept for older clients.
@@ -213,7 +213,7 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) 
 fn middleware(view: &View, query: Option<&str>) -> Answer {
     match chosen(view, query) {
         Ok(only) => text(StatusCode::OK, middleware::text(view, only.as_deref())),
-        Err(why) => refused(view, why, QUERIES),
+        Err(why) => refused(view, why, QUERY_HINT),
     }
 }
 
@@ -226,7 +226,7 @@ fn last_data_recv(view: &View, query: Option<&str>) -> Answer {
             rows.retain(|row| home.is_none_or(|home| row.netns == home));
             rows
         }
-        Err(why) => return refused(view, why, QUERIES),
+        Err(why) => return refused(view, why, QUERY_HINT),
     };
     let rows: Vec<&Row> = rows.iter().collect();
     match last_data_recv::page(view, &rows) {
@@ -317,12 +317,12 @@ fn watcher<B>(
                 return Err(Lines::new(compat.moments.subscribe(), name, thresholds));
             }
             Ok((None, _)) => not_found(),
-            Err(why) => refused(view, why, PATHS),
+            Err(why) => refused(view, why, PATH_HINT),
         },
         Place::Reset(name) if !is_read => match found(&rows, name) {
             Ok((Some(row), _)) => reset(request, compat, row, peer),
             Ok((None, _)) => not_found(),
-            Err(why) => refused(view, why, PATHS),
+            Err(why) => refused(view, why, PATH_HINT),
         },
         _ => not_found(),
     })
@@ -338,7 +338,7 @@ fn statistics(
 ) -> Answer {
     let (row, name) = match found(rows, name) {
         Ok(found) => found,
-        Err(why) => return refused(view, why, PATHS),
+        Err(why) => return refused(view, why, PATH_HINT),
     };
     let told = lock(&compat.record).told(row.map(Row::name).as_ref(), figure);
     page(match form {
