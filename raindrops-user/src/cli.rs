@@ -3,7 +3,9 @@
 //! Exit codes are 0 (fine), 1 (failed) and 2 (usage); `doctor` adds 3.
 
 mod client;
+mod completions;
 mod doctor;
+mod manual;
 mod serve;
 mod show;
 mod slab;
@@ -11,7 +13,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// Every listening socket of this host, with its accept queue and its workers.
 #[derive(Debug, Parser)]
@@ -27,6 +29,9 @@ enum Command {
     Show(show::Args),
     Doctor(doctor::Args),
     Slab(slab::Args),
+    Completions(completions::Args),
+    #[command(name = "man")]
+    Manual(manual::Args),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -52,7 +57,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Show(args) => show::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Slab(args) => slab::run(args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Manual(args) => manual::run(&args),
     }
+}
+
+/// The command line, for what describes it.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 #[cfg(test)]
