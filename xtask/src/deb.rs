@@ -110,10 +110,11 @@ fn manual(binary: &Path, directory: &Path) -> Result<()> {
     for name in printed(binary, &["man", "--list"])?.lines() {
         let words: Vec<&str> = name.split(' ').skip(1).collect();
         let page = printed(binary, &[&["man"], words.as_slice()].concat())?;
-        write(
-            &directory.join(format!("{}.1", name.replace(' ', "-"))),
-            &page,
-        )?;
+        let path = directory.join(format!("{}.1", name.replace(' ', "-")));
+        write(&path, &page)?;
+        // cargo-deb does it only for pages that are not in the build directory.
+        let mut gzip = Command::new("gzip");
+        process::output(gzip.args(["-9", "--no-name"]).arg(path))?;
     }
     Ok(())
 }

@@ -15,11 +15,15 @@ use anyhow::{Context as _, Result, bail};
 use crate::{deb, debian, process, vm::mirror, workspace};
 
 /// What has to work on the root, as commands of its own shell.
-const INSTALLED: [(&str, &str); 10] = [
+const INSTALLED: [(&str, &str); 11] = [
+    (
+        "its description begins with one line that says it all",
+        "dpkg-query -W -f '${binary:Summary}\n' raindrops | grep -q 'on a live host$'",
+    ),
     ("the program runs", "raindrops --version"),
     (
         "it shows listeners without a daemon",
-        "raindrops show | tee /dev/stderr | grep -q '^LISTENER'",
+        r#"view=$(raindrops show); echo "$view"; grep -q '^LISTENER' <<< "$view""#,
     ),
     (
         "every command has a page of the manual",
