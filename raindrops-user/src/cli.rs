@@ -3,7 +3,9 @@
 //! Exit codes are 0 (fine), 1 (failed) and 2 (usage); `doctor` adds 3.
 
 mod client;
+mod completions;
 mod doctor;
+mod manual;
 mod serve;
 mod show;
 mod slab;
@@ -13,7 +15,7 @@ mod top;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// Every listening socket of this host, with its accept queue and its workers.
 #[derive(Debug, Parser)]
@@ -31,6 +33,9 @@ enum Command {
     Doctor(doctor::Args),
     Slab(slab::Args),
     Tail(tail::Args),
+    Completions(completions::Args),
+    #[command(name = "man")]
+    Manual(manual::Args),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -58,7 +63,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Slab(args) => slab::run(args),
         Command::Tail(args) => tail::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Manual(args) => manual::run(&args),
     }
+}
+
+/// The command line, for what describes it.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::{
     config::{self, ConfigError, Settings, Who},
     connections,
     logging::{self, LogError},
-    publish::Hub,
+    publish::{Hub, STALE},
     sampler::{self, Sampler, SamplerError},
     server::{
         self, Limits,
@@ -170,7 +170,10 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
         sampler: &sampler,
         compat: &sources.compat,
     };
-    let ended = running.obey(&mut signals, quit, serving.as_mut()).await;
+    let ended = tokio::select! {
+        ended = running.obey(&mut signals, quit, serving.as_mut()) => ended,
+        never = notify::beat(|| is_at_work(&hub)) => match never {},
+    };
     notify::stopping();
     drop(serving);
     drop(claim);
@@ -414,6 +417,11 @@ fn reopen() {
         Ok(()) => log::info!("USR1: log reopened"),
         Err(error) => log::error!("USR1: {error}; the old log stays"),
     }
+}
+
+/// A daemon that only answers, with figures that stand still, is worth a restart.
+fn is_at_work(hub: &Hub) -> bool {
+    hub.age().is_some_and(|age| age < STALE)
 }
 
 /// Never waits for ever: a source can hang on a thrashing host.

@@ -315,6 +315,12 @@ impl Hub {
         self.replaced.notified()
     }
 
+    /// Age of the latest view; `None` before the first. Who only asks this is no reader.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        lock(&self.latest).as_ref().map(|latest| latest.age())
+    }
+
     /// Whether somebody reads: where nobody looks, views may be fewer.
     #[must_use]
     pub fn is_read(&self) -> bool {

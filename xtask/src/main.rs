@@ -1,10 +1,12 @@
 //! `cargo xtask COMMAND`: everything that is done to this repository, one file per command.
 
 mod bench;
+mod deb;
 mod debian;
 mod ebpf;
 mod header;
 mod process;
+mod provide;
 mod run;
 mod test;
 mod verify;
@@ -30,6 +32,7 @@ enum Command {
     Ebpf(ebpf::Arguments),
     Header(header::Arguments),
     Bench(bench::Arguments),
+    Deb(deb::Arguments),
     Verify(verify::Arguments),
     Vm(vm::Arguments),
     #[command(subcommand, hide = true)]
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Ebpf(arguments) => ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Header(arguments) => header::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Deb(arguments) => deb::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Load(load) => load.run().map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),

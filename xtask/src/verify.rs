@@ -1,26 +1,35 @@
 //! `verify`: what is too slow for every run.
 
+mod deb;
 mod slab;
 
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::{process, vm, workspace};
+use crate::{process, provide, vm, workspace};
 
 /// Checks that are too slow for every run: licences, sources and bans of all dependencies, slabs
-/// under a fuzzer, Miri and valgrind, and the tests on other kernels
+/// under a fuzzer, Miri and valgrind, the Debian package on a clean root, and the tests on other
+/// kernels
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Seconds for which what reads strangers' bytes is fuzzed
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     fuzz: u32,
     /// Only what is about slabs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "deb")]
     slab: bool,
+    /// Only the Debian package
+    #[arg(long)]
+    deb: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.deb {
+        deb::run()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !arguments.slab {
         dependencies()?;
     }
@@ -30,11 +39,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.slab {
         return Ok(ExitCode::SUCCESS);
     }
+    deb::run()?;
     vm::run(&vm::Arguments::whole_matrix())
 }
 
 fn dependencies() -> Result<()> {
-    provide("cargo-deny")?;
+    provide::cargo_program("cargo-deny")?;
     process::run(
         Command::new(workspace::cargo())
             .current_dir(workspace::root())
@@ -47,12 +57,4 @@ fn dependencies() -> Result<()> {
                 "sources",
             ]),
     )
-}
-
-/// Installs a program of cargo's where it is missing.
-fn provide(program: &str) -> Result<()> {
-    if workspace::program(program).is_none() {
-        process::run(Command::new(workspace::cargo()).args(["install", "--locked", program]))?;
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ mod archive;
 mod document;
 mod guest;
 mod image;
-mod mirror;
+pub mod mirror;
 mod packages;
 mod pinned;
 mod qemu;

@@ -265,3 +265,34 @@ fn other_hosts_are_let_in_only_when_that_is_said() {
     }
     assert!(parse("listen_tcp = 'localhost:9911'").is_err());
 }
+
+/// The packaged configuration: its defaults, and those with its examples.
+fn packaged() -> (String, String) {
+    let (mut defaults, mut all) = (String::new(), String::new());
+    for line in include_str!("../../../packaging/raindrops.toml").lines() {
+        let (is_default, text) = match line.strip_prefix('#') {
+            Some(example) if example.starts_with("    ") => (false, example.trim_start()),
+            Some(prose) if prose.is_empty() || prose.starts_with(' ') => continue,
+            Some(default) => (true, default),
+            None => (true, line),
+        };
+        for file in [is_default.then_some(&mut defaults), Some(&mut all)] {
+            file.into_iter()
+                .for_each(|file| *file += &format!("{text}\n"));
+        }
+    }
+    (defaults, all)
+}
+
+#[test]
+fn the_packaged_file_has_every_key_and_the_defaults() {
+    let (defaults, all) = packaged();
+    let root = who(true, None);
+    let settings = Settings::decide(parse(&defaults).unwrap(), &root).unwrap();
+    let expected = Settings::decide(Options::default(), &root).unwrap();
+    assert_eq!(settings, expected);
+    parse(&all).unwrap();
+    let table: toml::Table = all.parse().unwrap();
+    let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+    assert_eq!(keys, KEYS);
+}

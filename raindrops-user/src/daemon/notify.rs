@@ -4,9 +4,10 @@
 //! nothing happens.
 
 use std::{
+    convert::Infallible,
     env,
     ffi::OsStr,
-    io,
+    future, io,
     os::{
         linux::net::SocketAddrExt as _,
         unix::{
@@ -14,7 +15,11 @@ use std::{
             net::{SocketAddr, UnixDatagram},
         },
     },
+    process,
+    time::Duration,
 };
+
+use tokio::time::{self, MissedTickBehavior};
 
 pub fn ready() {
     tell("READY=1");
@@ -22,6 +27,34 @@ pub fn ready() {
 
 pub fn stopping() {
     tell("STOPPING=1");
+}
+
+/// Tells the manager again and again that the daemon does its work, as long as it does; nothing
+/// where nobody asks this process.
+pub async fn beat(is_at_work: impl Fn() -> bool) -> Infallible {
+    let every = interval(
+        env::var("WATCHDOG_USEC").ok().as_deref(),
+        env::var("WATCHDOG_PID").ok().as_deref(),
+        process::id(),
+    );
+    let Some(every) = every else {
+        return future::pending().await;
+    };
+    let mut beats = time::interval(every);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        if is_at_work() {
+            tell("WATCHDOG=1");
+        }
+    }
+}
+
+/// Half of what it waits for, as sd_watchdog_enabled(3) says.
+fn interval(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
+    let usec: u64 = usec?.parse().ok()?;
+    let is_for_us = pid.is_none_or(|pid| pid.parse() == Ok(own));
+    (is_for_us && usec > 0).then(|| Duration::from_micros(usec) / 2)
 }
 
 fn tell(state: &str) {
@@ -46,9 +79,26 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
+    use std::{os::unix::net::UnixDatagram, time::Duration};
 
-    use super::send;
+    use super::{interval, send};
+
+    #[test]
+    fn the_manager_hears_twice_in_its_time() {
+        let table = [
+            (Some("30000000"), None, Some(15_000)),
+            (Some("30000000"), Some("7"), Some(15_000)),
+            (Some("30000000"), Some("8"), None),
+            (Some("30000000"), Some("x"), None),
+            (Some("0"), Some("7"), None),
+            (Some("-1"), None, None),
+            (None, Some("7"), None),
+        ];
+        for (usec, pid, expected) in table {
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(interval(usec, pid, 7), expected, "{usec:?}, {pid:?}");
+        }
+    }
 
     #[test]
     fn the_manager_gets_one_datagram() {

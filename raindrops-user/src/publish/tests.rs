@@ -108,3 +108,11 @@ fn a_reader_keeps_the_view_that_it_took() {
     assert_eq!(old.view().listeners.len(), 7);
     assert_eq!(hub.latest().unwrap().view().listeners.len(), 0);
 }
+
+#[test]
+fn who_asks_for_the_age_is_no_reader() {
+    let hub = Hub::new();
+    assert_eq!(hub.age(), None);
+    hub.publish(view());
+    assert!(hub.age().is_some() && !hub.is_read());
+}

@@ -4,8 +4,7 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::provide;
-use crate::{debian, process, workspace};
+use crate::{debian, process, provide, workspace};
 
 const PACKAGE: &str = "raindrops-slab";
 const NIGHTLY: &str = "nightly";
@@ -82,7 +81,7 @@ pub fn fuzz(seconds: u32) -> Result<()> {
     if workspace::program("rustup").is_none() {
         bail!("fuzzing needs rustup and its nightly toolchain");
     }
-    provide("cargo-fuzz")?;
+    provide::cargo_program("cargo-fuzz")?;
     let directory = workspace::root().join("fuzz");
     let found = workspace::target_directory().join("fuzz-corpus/slab");
     fs::create_dir_all(&found).with_context(|| format!("making {}", found.display()))?;

@@ -9,14 +9,19 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A line of a source list for `suite` of Debian, on the host that this machine's apt asks.
 pub fn source_line(suite: &str) -> Result<String> {
-    let archives = archives(&sources(Path::new(CONFIGURATION))?);
-    let uri = archive(&archives, suite.ends_with("-security")).context(
+    let uri = uri(suite)?.context(
         "apt's sources on this machine name no archive of Debian, which has the kernels: fetch \
          one elsewhere and give it as `--kernel PATH`",
     )?;
     Ok(format!(
         "deb [arch=amd64 signed-by={KEYRING} target=Packages] {uri} {suite} main\n"
     ))
+}
+
+/// Where that host has `suite`.
+pub fn uri(suite: &str) -> Result<Option<String>> {
+    let archives = archives(&sources(Path::new(CONFIGURATION))?);
+    Ok(archive(&archives, suite.ends_with("-security")))
 }
 
 /// The text of all source lists.
