@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::net::UnixDatagram,
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -41,14 +40,16 @@ fn is_stopped(pid: u32) -> Result<bool> {
     Ok(state.starts_with('T'))
 }
 
-fn started_by(manager: &str, place: &Place) -> Result<Daemon> {
-    let watchdog = 2 * BEAT.as_micros();
-    let path = place.path().join(manager);
-    let shell = format!(
-        "export NOTIFY_SOCKET={} WATCHDOG_USEC={watchdog} WATCHDOG_PID=$$",
-        path.display()
-    );
-    place.start_after(&shell, &["--no-bpf"])
+/// A daemon of a service manager, which asks the process `asked` for signs of life.
+fn managed(place: &Place, asked: &str) -> Result<(UnixDatagram, Daemon)> {
+    let path = place.path().join("manager");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_nonblocking(true)?;
+    let (path, watchdog) = (path.display(), 2 * BEAT.as_micros());
+    let shell =
+        format!("export NOTIFY_SOCKET={path} WATCHDOG_USEC={watchdog} WATCHDOG_PID={asked}");
+    let daemon = place.start_after(&shell, &["--no-bpf"])?;
+    Ok((manager, daemon))
 }
 
 /// Check that a service manager hears that the daemon is ready, that it lives, nothing while it is
@@ -59,9 +60,8 @@ fn a_service_manager_hears_whether_it_lives() -> Result<()> {
         return Ok(());
     }
     let place = Place::new()?;
-    let manager = UnixDatagram::bind(place.path().join("manager"))?;
-    manager.set_nonblocking(true)?;
-    let mut daemon = started_by("manager", &place)?;
+    // What the shell becomes.
+    let (manager, mut daemon) = managed(&place, "$$")?;
     until_note(&manager, "READY=1")?;
     until_note(&manager, "WATCHDOG=1")?;
     until_note(&manager, "WATCHDOG=1")?;
@@ -93,14 +93,7 @@ fn nobody_hears_what_he_did_not_ask_for() -> Result<()> {
         return Ok(());
     }
     let place = Place::new()?;
-    let manager = UnixDatagram::bind(place.path().join("manager"))?;
-    manager.set_nonblocking(true)?;
-    let path = place.path().join("manager");
-    let shell = format!(
-        "export NOTIFY_SOCKET={} WATCHDOG_USEC=100000 WATCHDOG_PID=1",
-        path.display()
-    );
-    let mut daemon = place.start_after(&shell, &["--no-bpf"])?;
+    let (manager, mut daemon) = managed(&place, "1")?;
     daemon.signal(Signal::TERM)?;
     daemon.wait_for_end()?;
     let notes: Vec<String> = std::iter::from_fn(|| note(&manager)).collect();
@@ -108,19 +101,48 @@ fn nobody_hears_what_he_did_not_ask_for() -> Result<()> {
     Ok(())
 }
 
-/// The capabilities that the packaged unit leaves the daemon, as setpriv(1) wants them.
-fn bounding_set() -> Result<String> {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/raindrops.service");
-    let unit = fs::read_to_string(unit)?;
-    let set = unit
+/// Numbers of capabilities, of linux/capability.h.
+const CAPABILITIES: [(&str, u32); 7] = [
+    ("CAP_CHOWN", 0),
+    ("CAP_DAC_OVERRIDE", 1),
+    ("CAP_DAC_READ_SEARCH", 2),
+    ("CAP_SYS_PTRACE", 19),
+    ("CAP_SYS_ADMIN", 21),
+    ("CAP_PERFMON", 38),
+    ("CAP_BPF", 39),
+];
+
+/// The capabilities that the packaged unit leaves the daemon, as a mask.
+fn left_by_the_unit() -> Result<u64> {
+    let unit = include_str!("../../packaging/raindrops.service");
+    let names = unit
         .lines()
         .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
         .context("the unit bounds no capabilities")?;
-    let kept: Vec<String> = set
-        .split_whitespace()
-        .map(|name| name.replacen("CAP_", "+", 1).to_lowercase())
-        .collect();
-    Ok(format!("-all,{}", kept.join(",")))
+    names.split(' ').try_fold(0, |mask, name| {
+        let known = CAPABILITIES.iter().find(|(known, _)| *known == name);
+        let (_, number) = known.with_context(|| format!("{name} has no number here"))?;
+        Ok(mask | 1 << number)
+    })
+}
+
+/// Leaves what this thread starts only these capabilities, as systemd does.
+fn bound(mask: u64) -> Result<()> {
+    for dropped in (0..u64::BITS).filter(|number| mask & 1 << number == 0) {
+        let dropped = libc::c_ulong::from(dropped);
+        // SAFETY: it takes a number, and concerns only the calling thread. What the kernel does
+        // not know it refuses.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, dropped, 0, 0, 0) };
+    }
+    rustix::thread::set_no_new_privs(true).context("giving up new privileges")
+}
+
+/// What a process may still do.
+fn effective(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = line.context("no capabilities")?.trim();
+    u64::from_str_radix(mask, 16).with_context(|| format!("{mask:?} is no mask"))
 }
 
 /// The states of the sources that depend on rights; none while one of them has no figures yet.
@@ -138,11 +160,10 @@ fn states(view: &View) -> Option<BTreeMap<&'static str, SourceState>> {
 /// Check that the rights that the packaged unit leaves the daemon give what all of root's give.
 #[test]
 fn the_units_rights_are_enough() -> Result<()> {
-    if !can_run(&[Need::Root, Need::Bpf, Need::Program("setpriv")]) {
+    if !can_run(&[Need::Root, Need::Bpf]) {
         return Ok(());
     }
-    let bounding = bounding_set()?;
-    netns::in_new(move || {
+    netns::in_new(|| {
         let _listening = listening::tcp(16)?;
         let place = Place::with_default_namespaces()?;
         let daemon = place.start(User::Same, &[])?;
@@ -152,9 +173,10 @@ fn the_units_rights_are_enough() -> Result<()> {
         drop(daemon);
 
         let place = Place::with_default_namespaces()?;
-        let shell =
-            format!("exec setpriv --bounding-set {bounding} --no-new-privs -- \"$0\" \"$@\"");
-        let daemon = place.start_after(&shell, &[])?;
+        let left = left_by_the_unit()?;
+        bound(left)?;
+        let daemon = place.start(User::Same, &[])?;
+        assert_eq!(effective(daemon.pid())?, left);
         daemon.until("the same sources", |view| states(view) == expected)?;
         Ok(())
     })

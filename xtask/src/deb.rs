@@ -65,7 +65,8 @@ pub fn package() -> Result<PathBuf> {
     process::run(
         Command::new(workspace::cargo())
             .current_dir(workspace::root())
-            .args(["deb", "--no-build", "--package", "raindrops-user"]),
+            // The profile keeps some for backtraces, which would be most of the package.
+            .args(["deb", "--no-build", "--strip", "--package", "raindrops-user"]),
     )?;
     match packages()?.as_slice() {
         [package] => Ok(package.clone()),

@@ -106,9 +106,9 @@ pub fn run() -> Result<()> {
     let root = Root::make(&directory.path().join("root"))?;
     let inside = root.path.join("tmp/raindrops.deb");
     fs::copy(&package, &inside).with_context(|| format!("copying {}", package.display()))?;
-    process::run(&mut root.command(["apt-get", "-q", "-y", "install", "/tmp/raindrops.deb"]))?;
+    root.apt_get(["install", "/tmp/raindrops.deb"])?;
     root.check(&INSTALLED)?;
-    process::run(&mut root.command(["apt-get", "-q", "-y", "purge", "raindrops"]))?;
+    root.apt_get(["purge", "raindrops"])?;
     root.check(&PURGED)
 }
 
@@ -144,6 +144,12 @@ impl Root {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null());
         inside
+    }
+
+    fn apt_get(&self, what: [&str; 2]) -> Result<()> {
+        // There is no /dev/pts.
+        let quietly = ["apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0"];
+        process::run(self.command(quietly).args(what))
     }
 
     fn check(&self, checks: &[(&str, &str)]) -> Result<()> {

@@ -20,7 +20,7 @@ const NOT_OF_A_KERNEL: &[&str] = &[
     "slab_bindings",
 ];
 /// Suites in which no connection is accepted that BPF should see: once is enough.
-const WITHOUT_ACCEPTS: &[&str] = &["cli", "lifecycle", "maps", "privileges"];
+const WITHOUT_ACCEPTS: &[&str] = &["cli", "lifecycle", "maps", "packaging", "privileges"];
 /// What tells, in minutes, whether a kernel is served at all.
 const SMOKE: &[&str] = &["agreement", "kernel", "overflow", "seeding"];
 
