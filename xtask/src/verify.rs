@@ -1,6 +1,7 @@
 //! `verify`: what is too slow for every run.
 
 mod deb;
+mod description;
 mod slab;
 
 use std::process::{Command, ExitCode};
@@ -10,8 +11,8 @@ use anyhow::Result;
 use crate::{process, provide, vm, workspace};
 
 /// Checks that are too slow for every run: licences, sources and bans of all dependencies, slabs
-/// under a fuzzer, Miri and valgrind, the Debian package on a clean root, and the tests on other
-/// kernels
+/// under a fuzzer, Miri and valgrind, the Debian package on a clean root, the paths of the
+/// socket against their description, and the tests on other kernels
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Seconds for which what reads strangers' bytes is fuzzed
@@ -21,13 +22,20 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "deb")]
     slab: bool,
     /// Only the Debian package
-    #[arg(long)]
+    #[arg(long, conflicts_with = "openapi")]
     deb: bool,
+    /// Only the description of the paths
+    #[arg(long, conflicts_with = "slab")]
+    openapi: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.deb {
         deb::run()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.openapi {
+        description::run()?;
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.slab {
@@ -40,6 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     deb::run()?;
+    description::run()?;
     vm::run(&vm::Arguments::whole_matrix())
 }
 

@@ -10,11 +10,13 @@ use crate::{debian, workspace};
 const PROGRAMS: &[(&str, &str)] = &[
     ("apache2-utils", "ab"),
     ("bpftool", "bpftool"),
+    ("curl", "curl"),
     ("g++", "c++"),
     ("git", "git"),
     ("gunicorn", "gunicorn"),
     ("iproute2", "ss"),
     ("nginx-light", "nginx"),
+    ("openssl", "openssl"),
     ("prometheus", "promtool"),
     ("puma", "puma"),
     ("python3", "python3"),
@@ -24,7 +26,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("valgrind", "valgrind"),
 ];
 /// Debian packages of Ruby libraries that the fixtures load.
-const LIBRARIES: &[&str] = &["ruby-rack", "ruby-raindrops"];
+const LIBRARIES: &[&str] = &["ruby-aggregate", "ruby-rack", "ruby-raindrops"];
 
 /// Installs what is missing where that is possible and wanted; else lists it.
 pub fn provide(may_install: bool) -> Result<()> {
