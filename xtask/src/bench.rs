@@ -39,7 +39,7 @@ const DOCUMENT: &str = "docs/performance.md";
 /// What raindrops costs, measured next to tcpstates, bpftrace, ss, nginx and raindrops for Ruby
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Sections to run: a b c d e f g h i j stalls, or all
+    /// Sections to run: a b c d e f g h i j k stalls, or all
     #[arg(value_name = "SECTION", default_value = "all")]
     sections: Vec<section::Choice>,
     /// Rounds of each interleaved comparison, instead of each section's own number

@@ -1,6 +1,7 @@
 //! The sections of the document, one file each.
 
 mod bpf_cost;
+mod crowd;
 mod daemon_cost;
 mod keep_alive;
 mod listener_reading;
@@ -30,6 +31,7 @@ pub enum Section {
     KeepAlive,
     LookOver,
     Slabs,
+    Crowd,
     Stalls,
 }
 
@@ -56,13 +58,15 @@ pub enum Choice {
     I,
     /// Counting in slabs and reading them
     J,
+    /// A good client of the socket among bad ones
+    K,
     /// What is seen of short stalls
     Stalls,
     All,
 }
 
 impl Section {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BpfCost,
         Self::Throughput,
         Self::SyscallTax,
@@ -73,6 +77,7 @@ impl Section {
         Self::KeepAlive,
         Self::LookOver,
         Self::Slabs,
+        Self::Crowd,
         Self::Stalls,
     ];
 
@@ -97,6 +102,7 @@ impl Section {
             Self::KeepAlive => Choice::H,
             Self::LookOver => Choice::I,
             Self::Slabs => Choice::J,
+            Self::Crowd => Choice::K,
             Self::Stalls => Choice::Stalls,
         }
     }
@@ -113,6 +119,7 @@ impl Section {
             Self::KeepAlive => "Keep-alive requests per second",
             Self::LookOver => "Looking over all connections",
             Self::Slabs => "Counting in slabs and reading them",
+            Self::Crowd => "A good client of the socket among bad ones",
             Self::Stalls => "Short stalls",
         }
     }
@@ -129,6 +136,7 @@ impl Section {
             Self::KeepAlive => keep_alive::run(setting),
             Self::LookOver => look_over::run(setting),
             Self::Slabs => slabs::run(setting),
+            Self::Crowd => crowd::run(setting),
             Self::Stalls => stalls::run(setting),
         }
     }
