@@ -3,6 +3,7 @@
 //! The command line wins over the file, the file over the defaults. Reading the file is apart from
 //! understanding it, so that a broken one can be reported without touching what runs.
 
+mod places;
 mod puma;
 
 use std::{
@@ -18,7 +19,10 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
-pub use self::puma::{PumaControl, Token};
+pub use self::{
+    places::{MetricsPlaces, SlabPlaces},
+    puma::{PumaControl, Token},
+};
 use crate::{
     closest::closest,
     history::{LONGEST_REACH, USUAL_REACH},
@@ -282,36 +286,6 @@ pub struct Settings {
     /// How long the past is kept.
     pub history: Duration,
     pub metrics: MetricsPlaces,
-}
-
-/// Where Prometheus finds the figures, besides the socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MetricsPlaces {
-    pub tcp: Option<SocketAddr>,
-    /// From other hosts, too.
-    pub allow_remote: bool,
-    /// Directory of node_exporter's collector.
-    pub textfile: Option<PathBuf>,
-}
-
-/// Where slabs are looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlabPlaces {
-    pub files: Vec<PathBuf>,
-    /// In which every user has a part of his own.
-    pub directory: Option<PathBuf>,
-    /// Also shared memory that does not say what it is, in servers that are known to keep some.
-    pub inferred: bool,
-}
-
-impl Default for SlabPlaces {
-    fn default() -> Self {
-        Self {
-            files: Vec::new(),
-            directory: Some(SLAB_DIRECTORY.into()),
-            inferred: true,
-        }
-    }
 }
 
 impl Settings {
