@@ -4,6 +4,7 @@
 //! in their words, answers that do not end. The bodies are made in [`crate::compat`].
 
 mod lines;
+mod place;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +21,11 @@ use hyper::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use self::lines::{Lines, Moment, Snapshot};
+pub use self::place::{PATHS, is_theirs};
+use self::{
+    lines::{Lines, Moment, Snapshot},
+    place::{Form, Place, place},
+};
 use super::{
     Body, Sources,
     answer::{Answer, JSON, answer, error, of_age},
@@ -41,18 +46,6 @@ use crate::{
     select,
     view::View,
 };
-
-/// Paths that exist, for those who ask for others.
-pub const PATHS: [&str; 8] = [
-    "/_raindrops",
-    "/last_data_recv",
-    "/watcher/",
-    "/active/LISTENER.txt",
-    "/queued/LISTENER.txt",
-    "/tail/LISTENER.txt",
-    "/reset/LISTENER",
-    "/stats",
-];
 
 /// A sample is taken of the first view that is so much younger than the last one's. Views come every
 /// second or every tenth of one, so it is a second, and a view that is early is not missed.
@@ -126,63 +119,6 @@ pub async fn record(sources: Arc<Sources>) {
         }
         replaced.await;
     }
-}
-
-enum Place<'a> {
-    Middleware,
-    LastDataRecv,
-    Index,
-    Page(Figure, Form, &'a str),
-    Tail(&'a str),
-    Reset(&'a str),
-    /// Watcher has nothing there.
-    Nowhere,
-    Puma(Command),
-}
-
-#[derive(Clone, Copy)]
-enum Form {
-    Text,
-    Html,
-}
-
-fn place(path: &str) -> Option<Place<'_>> {
-    match path {
-        "/_raindrops" => return Some(Place::Middleware),
-        "/last_data_recv" => return Some(Place::LastDataRecv),
-        "/watcher/" => return Some(Place::Index),
-        _ => {}
-    }
-    let inner = path
-        .strip_prefix("/watcher")
-        .filter(|it| it.starts_with('/'));
-    watched(inner.unwrap_or(path))
-        .or_else(|| inner.map(|_| Place::Nowhere))
-        .or_else(|| puma::command(path).map(Place::Puma))
-}
-
-fn watched(path: &str) -> Option<Place<'_>> {
-    for (prefix, figure) in [("/active/", Figure::Active), ("/queued/", Figure::Queued)] {
-        if let Some(rest) = path.strip_prefix(prefix) {
-            let text = named(rest, ".txt").map(|name| Place::Page(figure, Form::Text, name));
-            let html = || named(rest, ".html").map(|name| Place::Page(figure, Form::Html, name));
-            return Some(text.or_else(html).unwrap_or(Place::Nowhere));
-        }
-    }
-    if let Some(rest) = path.strip_prefix("/tail/") {
-        return Some(named(rest, ".txt").map_or(Place::Nowhere, Place::Tail));
-    }
-    let rest = path.strip_prefix("/reset/")?;
-    Some(named(rest, "").map_or(Place::Nowhere, Place::Reset))
-}
-
-fn named<'a>(rest: &'a str, suffix: &str) -> Option<&'a str> {
-    rest.strip_suffix(suffix).filter(|name| !name.is_empty())
-}
-
-/// Whether a path is one of theirs.
-pub fn is_theirs(path: &str) -> bool {
-    place(path).is_some()
 }
 
 pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) -> Response<Body> {
