@@ -74,7 +74,7 @@ impl fmt::Debug for Sources {
 /// What a client may use up.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at one time. For one more the longest idle one is closed; where all are in use, it is
+    /// Connections at one time. For one more an idle one is closed; where all are in use, it is
     /// told so and closed.
     pub connections: usize,
     /// Connections at one time that are being told that there are too many.

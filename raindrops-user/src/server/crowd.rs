@@ -1,7 +1,8 @@
 //! Places for clients: as many as there may be, and who gives way when all are taken.
 //!
-//! A client that has its answer, or has not sent a whole request, holds a place that it does not use:
-//! the one that has done so for the longest makes room for who comes. So idle clients keep nobody out.
+//! A client that has its answer, or has not sent a whole request, holds a place that it does not use,
+//! and makes room for who comes: first who has never asked anything, then who has not for the longest.
+//! So idle clients keep nobody out, and a flood of them drives nobody away who asks now and then.
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +22,22 @@ struct Taken {
     count: usize,
     /// Number of the next wait.
     next: u64,
-    /// Those that use their place for nothing, by when they began to.
-    idle: BTreeMap<u64, Arc<Notify>>,
+    /// Those that use their place for nothing, in the order in which they go.
+    idle: BTreeMap<Wait, Arc<Notify>>,
+}
+
+/// Of a client that uses its place for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wait {
+    has_asked: bool,
+    number: u64,
 }
 
 /// A place of one client, from its connect to its end.
 #[derive(Debug)]
 pub struct Place {
     crowd: Arc<Crowd>,
-    wait: Mutex<Option<u64>>,
+    wait: Mutex<Option<Wait>>,
     give_way: Arc<Notify>,
 }
 
@@ -49,8 +57,8 @@ impl Crowd {
     pub fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut taken = self.taken();
         if taken.count >= self.places {
-            let (_, longest) = taken.idle.pop_first()?;
-            longest.notify_one();
+            let (_, first) = taken.idle.pop_first()?;
+            first.notify_one();
         }
         taken.count += 1;
         drop(taken);
@@ -59,13 +67,13 @@ impl Crowd {
             wait: Mutex::new(None),
             give_way: Arc::new(Notify::new()),
         };
-        place.rests();
+        place.begins_to_wait(false);
         Some(place)
     }
 }
 
 impl Place {
-    fn wait(&self) -> MutexGuard<'_, Option<u64>> {
+    fn wait(&self) -> MutexGuard<'_, Option<Wait>> {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,10 +84,17 @@ impl Place {
         }
     }
 
-    /// The client has nothing to wait for.
+    /// The client has its answer.
     pub fn rests(&self) {
+        self.begins_to_wait(true);
+    }
+
+    fn begins_to_wait(&self, has_asked: bool) {
         let mut taken = self.crowd.taken();
-        let wait = taken.next;
+        let wait = Wait {
+            has_asked,
+            number: taken.next,
+        };
         taken.next += 1;
         taken.idle.insert(wait, Arc::clone(&self.give_way));
         drop(taken);
@@ -112,22 +127,29 @@ mod tests {
     }
 
     #[test]
-    fn who_has_been_idle_for_the_longest_gives_way() {
-        let crowd = Crowd::new(3);
-        let places = [(); 3].map(|()| crowd.enter().unwrap());
-        places[0].is_used();
-        places[0].rests();
-        places[1].is_used();
-        let fourth = crowd.enter().unwrap();
-        assert_eq!(places.each_ref().map(is_wanted), [false, false, true]);
-        fourth.is_used();
+    fn who_never_asked_goes_first_then_who_has_not_for_the_longest() {
+        let crowd = Crowd::new(4);
+        let places = [(); 4].map(|()| crowd.enter().unwrap());
+        let asks = |at: usize| {
+            places[at].is_used();
+            places[at].rests();
+        };
+        [1, 0].into_iter().for_each(asks);
+        places[3].is_used();
+        let wanted = || places.each_ref().map(is_wanted);
         let fifth = crowd.enter().unwrap();
         fifth.is_used();
-        assert_eq!(places.each_ref().map(is_wanted), [true, false, false]);
+        assert_eq!(wanted(), [false, false, true, false]);
+        let sixth = crowd.enter().unwrap();
+        sixth.is_used();
+        assert_eq!(wanted(), [false, true, false, false]);
+        let seventh = crowd.enter().unwrap();
+        seventh.is_used();
+        assert_eq!(wanted(), [true, false, false, false]);
         assert!(crowd.enter().is_none(), "all are in use");
         drop(places);
         assert!(crowd.enter().is_some());
-        drop((fourth, fifth));
+        drop((fifth, sixth, seventh));
         let taken = crowd.taken();
         assert_eq!((taken.count, taken.idle.len()), (0, 0));
     }
