@@ -55,11 +55,15 @@ pub struct Args {
 }
 
 const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if interval < SHORTEST {
         return Err("10ms is the shortest".to_owned());
+    }
+    if interval > LONGEST {
+        return Err("1day is the longest".to_owned());
     }
     Ok(interval)
 }

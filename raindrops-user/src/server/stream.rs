@@ -3,7 +3,11 @@
 //! At most one line waits for a client. Who takes it late gets a later view; who does not take it in
 //! time is cut off, so that no old view is kept for him.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Bytes;
@@ -39,11 +43,12 @@ async fn send(
     patience: Duration,
     mut stopping: watch::Receiver<()>,
 ) {
-    let mut last: Option<Arc<Published>> = None;
+    // Weak, so that no old view is kept while nothing is sent.
+    let mut last: Weak<Published> = Weak::new();
     let mut next = time::Instant::now();
     loop {
         let published = tokio::select! {
-            published = hub.after(last.as_ref()) => published,
+            published = after(&hub, &last) => published,
             _ = stopping.changed() => return,
         };
         let line = published.answer(wish.form);
@@ -57,11 +62,25 @@ async fn send(
                 return;
             }
         }
-        last = Some(published);
+        last = Arc::downgrade(&published);
+        drop(published);
         next = (next + wish.interval).max(time::Instant::now());
         tokio::select! {
             () = time::sleep_until(next) => {}
             _ = stopping.changed() => return,
         }
+    }
+}
+
+/// The latest view, as soon as it is another one than the last. One that is gone has been replaced.
+async fn after(hub: &Hub, last: &Weak<Published>) -> Arc<Published> {
+    loop {
+        // Before the look: a view that is published in between is not missed.
+        let replaced = hub.replaced();
+        let latest = hub.latest();
+        if let Some(latest) = latest.filter(|it| !std::ptr::eq(Arc::as_ptr(it), last.as_ptr())) {
+            return latest;
+        }
+        replaced.await;
     }
 }

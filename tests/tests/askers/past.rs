@@ -110,6 +110,7 @@ fn stream() -> Result<()> {
                 break;
             }
         }
+        assert_eq!(taken.len(), 10, "the stream ended");
         assert!(taken.is_sorted_by(|a, b| a < b), "{taken:?}");
         Ok(())
     })
