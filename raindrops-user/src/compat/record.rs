@@ -227,7 +227,7 @@ mod tests {
             (7, 0, 6, 6),
         ] {
             record.note(&[row("a", None, queued)], at(second));
-            let told = record.told(Some(&(1, "a".to_owned())), Figure::Queued);
+            let told = record.told(Some(&row("a", None, 0).name()), Figure::Queued);
             assert_eq!(
                 (told.series.first_peak, told.series.last_peak),
                 (at(first), at(last)),
@@ -241,7 +241,7 @@ mod tests {
     fn a_figure_that_is_not_known_is_no_sample() {
         let mut record = Record::new(at(0));
         record.note(&[row("a", None, 1)], at(1));
-        let name = (1, "a".to_owned());
+        let name = row("a", None, 0).name();
         let count = |figure| {
             let told = record.told(Some(&name), figure);
             (told.series.aggregate.count(), told.series.current)
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn who_is_gone_or_unknown_has_no_samples_but_goes_on_when_it_comes_back() {
         let mut record = Record::new(at(0));
-        let name = (1, "a".to_owned());
+        let name = row("a", None, 0).name();
         record.note(&[row("a", Some(1), 1)], at(1));
         record.note(&[], at(2));
         let gone = record.told(Some(&name), Figure::Active);
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_reset_forgets_samples_and_peaks() {
         let mut record = Record::new(at(0));
-        let name = (1, "a".to_owned());
+        let name = row("a", None, 0).name();
         assert!(!record.reset(&name, at(1)));
         record.note(&[row("a", Some(1), 2)], at(1));
         record.note(&[row("a", Some(1), 3)], at(2));
@@ -288,7 +288,7 @@ mod tests {
             (from..to).map(row).collect()
         };
         let count = |record: &Record, n: usize| {
-            let told = record.told(Some(&(1, n.to_string())), Figure::Active);
+            let told = record.told(Some(&row(&n.to_string(), None, 0).name()), Figure::Active);
             told.series.aggregate.count()
         };
         record.note(&rows(0, 10), at(1));

@@ -13,8 +13,15 @@ use crate::{
     view::{Listener, View},
 };
 
-/// A namespace by its inode, and an address in it.
-pub type Name = (u32, String);
+/// What one row is of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// Inode of the namespace.
+    pub netns: u32,
+    /// A unix socket may be called like a TCP address.
+    pub is_tcp: bool,
+    pub address: String,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -31,7 +38,21 @@ pub struct Row {
 impl Row {
     #[must_use]
     pub fn name(&self) -> Name {
-        (self.netns, self.address.clone())
+        Name {
+            netns: self.netns,
+            is_tcp: self.is_tcp,
+            address: self.address.clone(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_called(&self, name: &Name) -> bool {
+        let Name {
+            netns,
+            is_tcp,
+            address,
+        } = name;
+        (self.netns, self.is_tcp, &self.address) == (*netns, *is_tcp, address)
     }
 
     /// Whether raindrops for Ruby could name it: it drops abstract names.
@@ -45,10 +66,10 @@ impl Row {
 #[must_use]
 pub fn rows(view: &View) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    let mut places: BTreeMap<(u32, &str), usize> = BTreeMap::new();
+    let mut places: BTreeMap<Name, usize> = BTreeMap::new();
     for listener in &view.listeners {
-        let name = (listener.netns.inode, listener.address.as_str());
         let row = row(listener);
+        let name = row.name();
         match places.get(&name) {
             None => {
                 places.insert(name, rows.len());
@@ -113,7 +134,11 @@ pub fn find<'r>(rows: &'r [Row], typed: &str) -> Result<&'r Row, RowError> {
     let expanded = expanded(typed);
     let candidates = [typed, &raw, &expanded];
     for candidate in candidates {
-        let found: Vec<&Row> = rows.iter().filter(|it| it.address == candidate).collect();
+        let mut found: Vec<&Row> = rows.iter().filter(|it| it.address == candidate).collect();
+        // Whoever types a TCP address does not mean a unix socket that was called like it.
+        if found.iter().any(|row| row.is_tcp) {
+            found.retain(|row| row.is_tcp);
+        }
         match found[..] {
             [] => {}
             [row] => return Ok(row),
@@ -130,7 +155,8 @@ pub fn find<'r>(rows: &'r [Row], typed: &str) -> Result<&'r Row, RowError> {
 /// several.
 #[must_use]
 pub fn shown<'r>(rows: &'r [Row], row: &'r Row) -> &'r str {
-    let same = rows.iter().filter(|it| it.address == row.address).count();
+    let is_alike = |it: &&Row| it.address == row.address && (it.is_tcp || !row.is_tcp);
+    let same = rows.iter().filter(is_alike).count();
     if same > 1 { &row.ids[0] } else { &row.address }
 }
 
@@ -141,6 +167,25 @@ mod tests {
 
     fn view() -> View {
         serde_json::from_str(include_str!("../../tests/data/view.json")).unwrap()
+    }
+
+    #[test]
+    fn a_unix_socket_that_is_called_like_a_tcp_address_is_a_row_of_its_own() {
+        let mut view = view();
+        let tcp = view
+            .listeners
+            .iter()
+            .find(|it| it.address == "127.0.0.1:18080");
+        let tcp = tcp.unwrap().clone();
+        let mut unix = tcp.clone();
+        unix.id = "1:2".to_owned();
+        unix.protocol = "unix".to_owned();
+        unix.queue.queued = Some(7);
+        view.listeners.push(unix);
+        let rows = rows(&view);
+        let queued = tcp.queue.queued.map(u64::from);
+        assert_eq!(find(&rows, "127.0.0.1:18080").unwrap().queued, queued);
+        assert_eq!(find(&rows, "1:2").unwrap().queued, Some(7));
     }
 
     #[test]

@@ -201,7 +201,7 @@ mod tests {
     fn headers_are_those_of_watcher() {
         let mut record = Record::new(at(0));
         record.note(&[row("a:1")], at(1));
-        let told = record.told(Some(&(1, "a:1".to_owned())), Figure::Queued);
+        let told = record.told(Some(&row("a:1").name()), Figure::Queued);
         let page = text(&told);
         let headers: Vec<String> = page
             .headers

@@ -99,8 +99,12 @@ fn count(counts: &mut BTreeMap<Name, u64>, netns: u32, ip: IpAddr, port: u16) {
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     for ip in [ip, wildcard] {
-        let address = SocketAddr::new(ip, port).to_string();
-        if let Some(count) = counts.get_mut(&(netns, address)) {
+        let name = Name {
+            netns,
+            is_tcp: true,
+            address: SocketAddr::new(ip, port).to_string(),
+        };
+        if let Some(count) = counts.get_mut(&name) {
             *count += 1;
             return;
         }
@@ -111,7 +115,7 @@ fn count(counts: &mut BTreeMap<Name, u64>, netns: u32, ip: IpAddr, port: u16) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::count;
+    use super::{Name, count};
 
     #[test]
     fn a_connection_is_of_the_nearest_listener() {
@@ -124,14 +128,19 @@ mod tests {
             ("127.0.0.1", 81, ""),
             ("127.0.0.1", 82, ""),
         ] {
-            let names = listeners.map(|address| ((1, address.to_owned()), 0));
+            let name = |address: &str| Name {
+                netns: 1,
+                is_tcp: true,
+                address: address.to_owned(),
+            };
+            let names = listeners.map(|address| (name(address), 0));
             let mut counts = BTreeMap::from(names);
             count(&mut counts, 1, ip.parse().unwrap(), port);
             count(&mut counts, 2, ip.parse().unwrap(), port);
             let counted: Vec<&str> = counts
                 .iter()
                 .filter(|(_, count)| **count == 1)
-                .map(|((_, address), _)| address.as_str())
+                .map(|(name, _)| name.address.as_str())
                 .collect();
             assert_eq!(counted.join(","), found, "{ip} {port}");
         }

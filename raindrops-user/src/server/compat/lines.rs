@@ -63,9 +63,8 @@ impl Tail {
     }
 
     fn line(&self, snapshot: &Snapshot) -> Option<String> {
-        let (netns, address) = &self.name;
         let mut rows = snapshot.rows.iter();
-        let row = rows.find(|row| row.netns == *netns && row.address == *address)?;
+        let row = rows.find(|row| row.is_called(&self.name))?;
         let width = width([self.shown.as_str()]);
         let passes = self.thresholds.pass(row);
         passes.then(|| line(snapshot.at, &self.shown, width, row))
