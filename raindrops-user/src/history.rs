@@ -26,8 +26,10 @@ pub const USUAL_REACH: Duration = Duration::from_secs(15 * 60);
 pub const LONGEST_REACH: Duration = Duration::from_secs(24 * 60 * 60);
 /// Of all steps together.
 const BYTES: usize = 4 << 20;
-/// A step may come this much early: the sampler's beat is not exact.
-const EARLY: Duration = Duration::from_millis(100);
+/// A step may come this much before its beat: half the time between two looks while somebody reads.
+const EARLY: Duration = Duration::from_millis(50);
+/// How long a listener that views lack is remembered: it may have been left out of incomplete dumps.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one listener had at the end of a step, and did during it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +92,8 @@ impl Name {
 #[derive(Debug)]
 struct Step {
     ended: SystemTime,
+    /// Time since the step before; `None` for the first of all.
+    lasted: Option<Duration>,
     rows: Box<[(Arc<Name>, Figures)]>,
     /// Of the names that no step before had.
     name_bytes: usize,
@@ -162,7 +166,14 @@ impl History {
     }
 }
 
-/// Totals of a listener at the end of the last step.
+/// What a listener had added up to when a view had it last.
+#[derive(Clone, Debug)]
+struct Known {
+    name: Arc<Name>,
+    seen: Monotonic,
+    totals: Totals,
+}
+
 #[derive(Clone, Debug)]
 struct Totals {
     accepts: Option<u64>,
@@ -180,7 +191,19 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Last {
     at: Monotonic,
-    listeners: BTreeMap<ListenerKey, (Arc<Name>, Totals)>,
+    /// When the step should have ended, so that steps do not drift from seconds.
+    beat: Monotonic,
+    listeners: BTreeMap<ListenerKey, Known>,
+}
+
+impl Last {
+    fn next_beat(&self, now: Monotonic) -> Monotonic {
+        if now.since(self.beat) < STEP * 2 {
+            self.beat + STEP
+        } else {
+            now
+        }
+    }
 }
 
 impl Recorder {
@@ -195,7 +218,7 @@ impl Recorder {
     /// Whether a step ends now.
     #[must_use]
     pub fn is_due(&self, now: Monotonic) -> bool {
-        let since = self.last.as_ref().map(|last| now.since(last.at));
+        let since = self.last.as_ref().map(|last| now.since(last.beat));
         !self.history.keeps_nothing() && since.is_none_or(|since| since + EARLY >= STEP)
     }
 
@@ -207,6 +230,7 @@ impl Recorder {
         wait: impl Fn(&ListenerKey) -> Option<Counts>,
     ) {
         let before = self.last.take();
+        let now = Monotonic::from_nanos(view.monotonic_ns);
         let mut listeners = BTreeMap::new();
         let mut rows = Vec::with_capacity(view.listeners.len());
         let mut name_bytes = 0;
@@ -218,29 +242,38 @@ impl Recorder {
                 wait: wait(&key),
             };
             let known = before.as_ref().and_then(|last| last.listeners.get(&key));
-            let known = known.filter(|(name, _)| name.id == listener.id);
+            let known = known.filter(|known| known.name.id == listener.id);
             let name = match known {
-                Some((name, _)) => Arc::clone(name),
+                Some(known) => Arc::clone(&known.name),
                 None => Arc::new(name(listener)),
             };
             name_bytes += if known.is_none() { name.bytes() } else { 0 };
-            let figures = match (&before, known) {
-                (None, _) => figures(listener, peak(&key), None, &totals),
-                (Some(_), Some((_, earlier))) => {
-                    figures(listener, peak(&key), Some(earlier), &totals)
-                }
-                // It was made since then, and began with nothing.
-                (Some(_), None) => figures(listener, peak(&key), Some(&Totals::NOTHING), &totals),
+            let began = match (&before, known) {
+                (Some(last), Some(known)) => (known.seen == last.at).then_some(&known.totals),
+                // It was made since then.
+                (Some(_), None) => Some(&Totals::NOTHING),
+                (None, _) => None,
             };
+            let figures = figures(listener, peak(&key), began, &totals);
             rows.push((Arc::clone(&name), figures));
-            listeners.insert(key, (name, totals));
+            let seen = now;
+            listeners.insert(key, Known { name, seen, totals });
+        }
+        let lasted = before.as_ref().map(|last| now.since(last.at));
+        let beat = before.as_ref().map_or(now, |last| last.next_beat(now));
+        for (key, known) in before.into_iter().flat_map(|last| last.listeners) {
+            if now.since(known.seen) < PATIENCE {
+                listeners.entry(key).or_insert(known);
+            }
         }
         self.last = Some(Last {
-            at: Monotonic::from_nanos(view.monotonic_ns),
+            at: now,
+            beat,
             listeners,
         });
         let step = Step {
             ended: view.taken_at,
+            lasted,
             rows: rows.into_boxed_slice(),
             name_bytes,
         };

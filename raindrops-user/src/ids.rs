@@ -55,6 +55,14 @@ impl fmt::Display for Cookie {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Monotonic(pub Duration);
 
+impl std::ops::Add<Duration> for Monotonic {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+}
+
 impl Monotonic {
     #[must_use]
     pub fn now() -> Self {

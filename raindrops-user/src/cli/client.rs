@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -138,20 +138,38 @@ struct Problem {
 impl Daemon {
     /// A good answer.
     pub fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        let (status, answer) = self.answer(path)?;
+        if status == StatusCode::OK {
+            return Ok(answer);
+        }
+        Err(self.problem(status, &answer))
+    }
+
+    /// A good answer; `None` where the daemon has no such thing.
+    pub fn find(&self, path: &str) -> anyhow::Result<Option<Answer>> {
+        let (status, answer) = self.answer(path)?;
+        match status {
+            StatusCode::OK => Ok(Some(answer)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.problem(status, &answer)),
+        }
+    }
+
+    fn answer(&self, path: &str) -> anyhow::Result<(StatusCode, Answer)> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the client")?;
-        let (status, answer) = runtime
+        runtime
             .block_on(async { time::timeout(PATIENCE, self.ask(path)).await })
             .with_context(|| format!("{self} does not answer; see its log"))?
-            .with_context(|| self.to_string())?;
-        if status == StatusCode::OK {
-            return Ok(answer);
-        }
+            .with_context(|| self.to_string())
+    }
+
+    fn problem(&self, status: StatusCode, answer: &Answer) -> anyhow::Error {
         match serde_json::from_slice::<Problem>(&answer.body) {
-            Ok(Problem { error, hint }) => bail!("{self}: {error} ({hint})"),
-            Err(_) => bail!("{self} answers {status}"),
+            Ok(Problem { error, hint }) => anyhow!("{self}: {error} ({hint})"),
+            Err(_) => anyhow!("{self} answers {status}"),
         }
     }
 

@@ -7,7 +7,6 @@ use std::{
     io::Write as _,
     path::PathBuf,
     process::ExitCode,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -31,7 +30,8 @@ use super::{
 
 /// Print active and queued connections of listeners, again and again.
 ///
-/// Asks the daemon where there is one, else looks itself. The header is on standard error.
+/// Asks the daemon where there is one, else looks itself. The header is on standard error. Goes on when
+/// the daemon comes back after a restart.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Socket of the daemon [default: where `raindrops serve` puts it]
@@ -109,8 +109,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut widest = None;
     let mut left = args.count;
     let mut next = Instant::now();
+    let mut fails = false;
     while left != Some(0) {
-        let Look { view, rows } = source.look()?;
+        let look = source.look();
+        let failed = std::mem::replace(&mut fails, look.is_err());
+        let Look { view, rows } = match look {
+            Ok(look) => look,
+            Err(error) if widest.is_none() => return Err(error),
+            Err(error) => {
+                if !failed {
+                    terminal::note(&format!("{error:#}; trying again"));
+                }
+                left = left.map(|left| left - 1);
+                if left != Some(0) && !wait(&mut next, args.interval) {
+                    break;
+                }
+                continue;
+            }
+        };
         let shown = match chosen(&view, &rows, &typed) {
             // All must be there at first. One that is gone later may come back, as at a restart.
             Err(error) if widest.is_none() => return Err(error),
@@ -131,13 +147,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             break;
         }
         left = left.map(|left| left - 1);
-        if left != Some(0) {
-            // After a pause of the whole machine not all looks are made up for.
-            next = (next + args.interval).max(Instant::now());
-            thread::sleep(next.saturating_duration_since(Instant::now()));
+        if left != Some(0) && !wait(&mut next, args.interval) {
+            break;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A beat, unless the reader leaves. After a pause of the whole machine not all looks are made up for.
+fn wait(next: &mut Instant, interval: Duration) -> bool {
+    let now = Instant::now();
+    *next = (*next + interval).max(now);
+    terminal::is_read_for(next.saturating_duration_since(now))
 }
 
 /// The same of those that are there.

@@ -3,9 +3,15 @@
 use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
+    thread,
+    time::{Duration, Instant},
 };
 
 use raindrops_user::{escape::printable, render::text::Style};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 
 /// Width where a terminal does not tell its own.
 const USUAL_WIDTH: usize = 80;
@@ -54,4 +60,26 @@ pub fn print(bytes: &[u8]) -> io::Result<bool> {
 /// What a person should know and a pipe must not get.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "raindrops: {}", printable(text));
+}
+
+/// Waits this long, or until nobody reads standard output any more: then it is `false`.
+pub fn is_read_for(time: Duration) -> bool {
+    let end = Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let stdout = io::stdout();
+        // Errors and hang-ups are told unasked.
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => return true,
+            Ok(_) => return false,
+            // By a stop and its end.
+            Err(Errno::INTR) => {}
+            Err(_) => {
+                thread::sleep(end.saturating_duration_since(Instant::now()));
+                return true;
+            }
+        }
+    }
 }

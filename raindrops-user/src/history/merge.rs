@@ -43,6 +43,7 @@ pub fn merged(
             .filter_map(|part| part.last())
             .map(|step| millis_since_1970(step.ended))
             .collect(),
+        lasted_ms: parts.iter().map(|part| lasted(part)).collect(),
         listeners: listeners.into_values().collect(),
     }
 }
@@ -56,6 +57,12 @@ fn parts(steps: &[Arc<Step>], length: Duration) -> Vec<&[Arc<Step>]> {
     }
     let place = |step: &Arc<Step>| millis_since_1970(step.ended).div_ceil(length);
     steps.chunk_by(|a, b| place(a) == place(b)).collect()
+}
+
+/// Time over which the counts of a part are.
+fn lasted(part: &[Arc<Step>]) -> Option<u64> {
+    let lasted: Option<Duration> = part.iter().map(|step| step.lasted).sum();
+    lasted.map(millis)
 }
 
 fn summed<'s>(

@@ -45,8 +45,16 @@ impl Recording {
 
     /// A second later. `waits`: of all accepts until then, by bucket.
     fn step_with(&mut self, queued: u32, accepts: Option<u64>, waits: &[(usize, u64)]) {
-        self.view.taken_at += STEP;
-        self.view.monotonic_ns += 1_000_000_000;
+        self.pass(STEP);
+        self.end_step(queued, accepts, waits);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.view.taken_at += time;
+        self.view.monotonic_ns += time.as_nanos() as u64;
+    }
+
+    fn end_step(&mut self, queued: u32, accepts: Option<u64>, waits: &[(usize, u64)]) {
         if let Some(listener) = self.view.listeners.first_mut() {
             listener.queue.queued = Some(queued);
             listener.connections.as_mut().unwrap().accepts = accepts;
@@ -114,6 +122,43 @@ fn a_listener_that_came_later_began_with_nothing() {
 }
 
 #[test]
+fn a_listener_that_a_view_lacked_has_not_begun_anew() {
+    for (seconds, accepts) in [
+        (1, [Some(3), None, None, Some(1)]),
+        (59, [Some(3), None, None, Some(1)]),
+        // Forgotten: it is taken for a new one.
+        (60, [Some(3), None, Some(1_000), Some(1)]),
+    ] {
+        let mut recording = Recording::reaching(MINUTE * 2);
+        recording.step(0, 7);
+        recording.step(0, 10);
+        let listener = recording.view.listeners.pop().unwrap();
+        (0..seconds).for_each(|_| recording.step(0, 0));
+        recording.view.listeners.push(listener);
+        recording.step(0, 1_000);
+        recording.step(0, 1_001);
+        let merged = recording.merged(STEP);
+        let told = &merged.listeners[0].accepts;
+        let [.., lacked, back, last] = told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!([told[1], lacked, back, last], accepts, "{seconds}");
+    }
+}
+
+#[test]
+fn a_step_tells_how_long_it_was() {
+    let mut recording = Recording::reaching(MINUTE);
+    for ms in [1_000, 1_003, 5_600, 950] {
+        recording.pass(Duration::from_millis(ms));
+        recording.end_step(0, Some(0), &[]);
+    }
+    let lasted = |step| recording.merged(step).lasted_ms;
+    assert_eq!(lasted(STEP), [None, Some(1_003), Some(5_600), Some(950)]);
+    assert_eq!(lasted(Duration::from_secs(5)), [None, Some(6_550)]);
+}
+
+#[test]
 fn coarser_steps_are_merged_at_multiples_of_their_length() {
     let mut recording = Recording::reaching(MINUTE);
     for second in 1..=25_u32 {
@@ -147,19 +192,36 @@ fn only_those_that_are_wanted_and_late_enough() {
     assert_eq!((none.times_ms.len(), none.listeners.len()), (3, 0));
 }
 
-#[test]
-fn a_step_is_due_after_a_second() {
+/// When steps end, in ms, where looks are taken at these times.
+fn ends(looks: impl Iterator<Item = u64>) -> Vec<u64> {
     let mut recording = Recording::reaching(MINUTE);
-    let at = |ns: u64| Monotonic::from_nanos(ns);
-    assert!(recording.recorder.is_due(at(recording.view.monotonic_ns)));
-    recording.step(0, 0);
-    let now = recording.view.monotonic_ns;
-    for (later_ms, is_due) in [(0, false), (890, false), (900, true), (5_000, true)] {
-        let then = at(now + later_ms * 1_000_000);
-        assert_eq!(recording.recorder.is_due(then), is_due, "{later_ms}");
+    let start = recording.view.monotonic_ns;
+    let mut ends = Vec::new();
+    for ms in looks {
+        let now = Monotonic::from_nanos(start + ms * 1_000_000);
+        if recording.recorder.is_due(now) {
+            recording.view.monotonic_ns = now.as_nanos();
+            recording.end_step(0, Some(0), &[]);
+            ends.push(ms);
+        }
     }
+    ends
+}
+
+#[test]
+fn steps_keep_to_seconds() {
+    let read = ends((0..=5_000).step_by(100));
+    assert_eq!(read, [0, 1_000, 2_000, 3_000, 4_000, 5_000]);
+    // Looks that come late by turns do not move what follows.
+    let late = ends((0..=50).map(|look| look * 100 + look % 3 * 20));
+    assert_eq!(late, [0, 1_020, 2_040, 3_000, 4_020, 5_040]);
+    let rarely = ends([0, 1_003, 2_006, 3_009, 4_012].into_iter());
+    assert_eq!(rarely, [0, 1_003, 2_006, 3_009, 4_012]);
+    let held_up = ends([0, 1_000, 6_600, 6_700, 7_500, 7_600].into_iter());
+    assert_eq!(held_up, [0, 1_000, 6_600, 7_600]);
     let nothing = Recording::reaching(Duration::ZERO);
-    assert!(!nothing.recorder.is_due(at(nothing.view.monotonic_ns)));
+    let now = Monotonic::from_nanos(nothing.view.monotonic_ns);
+    assert!(!nothing.recorder.is_due(now));
 }
 
 #[test]

@@ -20,6 +20,7 @@ const STEPS: usize = 900;
 const ROWS: usize = 200_000;
 /// Two steps that are closer are one.
 const CLOSE_MS: u64 = 500;
+const SECOND_MS: u64 = 1_000;
 
 /// What is told of a listener that may be gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,10 @@ pub(super) struct Name {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Step {
-    /// Since 1970.
+    /// Its end, since 1970.
     at_ms: u64,
+    /// What its counts are of; `None` where that is not known or no matter of a second.
+    lasted: Option<Duration>,
     /// By id, in its order.
     rows: Vec<(Arc<str>, Figures)>,
 }
@@ -63,42 +66,55 @@ impl Past {
             self.clear();
         }
         let before = self.before.replace(Arc::clone(view));
-        let rows = step::of(view, before.as_deref());
-        let rows = rows.map(|(listener, figures)| {
+        let lasted = step::between(view, before.as_deref());
+        let rows = step::of(view, before.as_deref(), lasted).map(|(listener, figures)| {
             let id = self.name(&listener.id, &listener.address, &listener.protocol);
             (id, figures)
         });
         let mut rows: Vec<(Arc<str>, Figures)> = rows.collect();
         rows.sort_by(|a, b| a.0.cmp(&b.0));
         self.rows += rows.len();
-        self.steps.push_back(Step { at_ms, rows });
+        self.steps.push_back(Step {
+            at_ms,
+            lasted,
+            rows,
+        });
         self.bound();
     }
 
     /// What the daemon remembers of the time before the first view.
     pub(super) fn fill(&mut self, history: &History) {
-        let step = Duration::from_millis(history.step_ms).as_secs_f64();
-        let own = std::mem::take(&mut self.steps);
-        let is_own = |at: u64| own.iter().any(|it| it.at_ms.abs_diff(at) < CLOSE_MS);
+        let mut all: Vec<Step> = std::mem::take(&mut self.steps).into();
+        let own = all.len();
         let ids: Vec<Arc<str>> = (history.listeners.iter())
             .map(|it| self.name(&it.id, &it.address, &it.protocol))
             .collect();
-        let mut all: Vec<Step> = own.iter().cloned().collect();
         let mut left = ROWS.saturating_sub(self.rows);
         let newest = history.times_ms.iter().enumerate().rev().take(STEPS);
-        for (index, &at_ms) in newest.filter(|(_, at)| !is_own(**at)) {
+        for (index, &at_ms) in newest {
+            let lasted = step::recorded(history, index);
             let of_it = ids.iter().zip(&history.listeners);
             let mut rows: Vec<(Arc<str>, Figures)> = of_it
-                .map(|(id, it)| (Arc::clone(id), Figures::recorded(it, index, step)))
+                .map(|(id, it)| (Arc::clone(id), Figures::recorded(it, index, lasted)))
                 .filter(|(_, figures)| *figures != Figures::default())
                 .collect();
             rows.sort_by(|a, b| a.0.cmp(&b.0));
             rows.dedup_by(|a, b| a.0 == b.0);
-            let Some(rest) = left.checked_sub(rows.len()) else {
+            let step = Step {
+                at_ms,
+                lasted,
+                rows,
+            };
+            let is_same = |it: &&mut Step| it.at_ms.abs_diff(at_ms) < CLOSE_MS;
+            if let Some(own) = all[..own].iter_mut().find(is_same) {
+                own.complete(&step);
+                continue;
+            }
+            let Some(rest) = left.checked_sub(step.rows.len()) else {
                 break;
             };
             left = rest;
-            all.push(Step { at_ms, rows });
+            all.push(step);
         }
         all.sort_by_key(|step| step.at_ms);
         all.dedup_by_key(|step| step.at_ms);
@@ -148,7 +164,8 @@ impl Past {
         self.names.get(id)
     }
 
-    /// One figure of a listener for each of `seconds` seconds, the last of which ends at `end_ms`.
+    /// One figure of a listener for each of `seconds` seconds, the last of which ends at `end_ms`. A
+    /// second in which no step ends has the figure of the step that goes on through it.
     pub(super) fn series(
         &self,
         id: &str,
@@ -157,21 +174,29 @@ impl Past {
         figure: fn(&Figures) -> Option<f64>,
     ) -> Vec<Option<f64>> {
         let mut series = vec![None; seconds];
+        let mut through = series.clone();
         for step in self.steps.iter().rev() {
             let Some(before) = end_ms.checked_sub(step.at_ms) else {
                 continue;
             };
-            let back = usize::try_from((before + CLOSE_MS) / 1_000).unwrap_or(usize::MAX);
-            let Some(place) = seconds.checked_sub(back.saturating_add(1)) else {
+            let place = |before: u64| {
+                let back = usize::try_from((before + CLOSE_MS) / SECOND_MS).unwrap_or(usize::MAX);
+                seconds.checked_sub(back.saturating_add(1))
+            };
+            let Some(ended) = place(before) else {
                 break;
             };
             let Some(value) = step.figures(id).and_then(figure) else {
                 continue;
             };
             // The most of those that fall into one second.
-            series[place] = Some(series[place].map_or(value, |other: f64| other.max(value)));
+            series[ended] = Some(series[ended].map_or(value, |other: f64| other.max(value)));
+            let lasted = step.lasted.map_or(0, |it| it.as_millis() as u64);
+            let began = place(before + lasted).map_or(0, |began| began + 1);
+            through[began.min(ended)..ended].fill(Some(value));
         }
-        series
+        let seconds = series.into_iter().zip(through);
+        seconds.map(|(ended, through)| ended.or(through)).collect()
     }
 
     fn name(&mut self, id: &str, address: &str, protocol: &str) -> Arc<str> {
@@ -208,6 +233,16 @@ impl Past {
 }
 
 impl Step {
+    /// Takes what it lacks itself from what another tells of the same second.
+    fn complete(&mut self, other: &Self) {
+        for (id, figures) in &mut self.rows {
+            if let Some(other) = other.figures(id) {
+                *figures = figures.or(other);
+            }
+        }
+        self.lasted = self.lasted.or(other.lasted);
+    }
+
     fn figures(&self, id: &str) -> Option<&Figures> {
         let at = self.rows.binary_search_by(|(it, _)| (**it).cmp(id)).ok()?;
         Some(&self.rows[at].1)

@@ -15,10 +15,13 @@ pub struct History {
     pub schema: String,
     #[serde(with = "super::rfc3339")]
     pub taken_at: SystemTime,
-    /// Time between two figures.
+    /// Time between two figures, as it was asked for.
     pub step_ms: u64,
     /// Ends of the steps, in milliseconds since 1970. Where nothing was recorded, there is no step.
     pub times_ms: Vec<u64>,
+    /// How long each step was: more than `step_ms` where the daemon was held up, and less where
+    /// coarser steps begin and end; null where it is the first that the daemon recorded.
+    pub lasted_ms: Vec<Option<u64>>,
     pub listeners: Vec<ListenerHistory>,
 }
 

@@ -12,6 +12,7 @@ use raindrops_tests::{
     skip::{Need, can_run},
     wait,
 };
+use rustix::process::Signal;
 
 const EXAMPLE: &str = "/usr/share/doc/ruby-raindrops/examples/linux-listener-stats.rb";
 
@@ -108,6 +109,73 @@ fn it_ends_as_it_should() -> Result<()> {
         assert!(first.contains(&name), "{first}");
         let ended = wait::until("its end", || Ok(child.try_wait()?))?;
         assert!(ended.success(), "{ended}");
+        Ok(())
+    })
+}
+
+/// Check that it goes on when the daemon comes back, and says once that it was gone.
+#[test]
+fn it_outlives_a_restart_of_the_daemon() -> Result<()> {
+    if !can_run(&[Need::Root, Need::Bpf]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let place = Place::new()?;
+        let tcp = listening::tcp(64)?;
+        let name = tcp.local_addr()?.to_string();
+        let mut daemon = place.start(User::Same, &[])?;
+        let socket = place.socket();
+        let socket = socket.to_str().context("no text")?;
+        let mut child = Command::new(binary().context("no binary")?)
+            .args(["tail", &name, "--socket", socket, "--interval", "20ms"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        let mut notes = BufReader::new(child.stderr.take().context("no stderr")?).lines();
+        let line = lines.next().context("no line")??;
+        assert!(line.ends_with("          0          0"), "{line}");
+        assert!(notes.next().context("no header")??.contains("timestamp"));
+        daemon.signal(Signal::TERM)?;
+        daemon.wait_for_end()?;
+        let note = notes.next().context("it says nothing")??;
+        assert!(note.ends_with("trying again"), "{note}");
+        let _queued = listening::client(tcp.local_addr()?)?;
+        let daemon = place.start(User::Same, &[])?;
+        let queued = format!("{name}          0          1");
+        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.ends_with(&queued)));
+        assert!(line.is_some(), "it ended");
+        drop(lines);
+        assert!(wait::until("its end", || Ok(child.try_wait()?))?.success());
+        drop(daemon);
+        let more: Vec<String> = notes.collect::<std::io::Result<_>>()?;
+        assert_eq!(more, [] as [&str; 0]);
+        Ok(())
+    })
+}
+
+/// Check that a reader who leaves ends it though no line passes its thresholds.
+#[test]
+fn it_ends_with_its_reader_at_once() -> Result<()> {
+    if !can_run(&[Need::Root]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let tcp = listening::tcp(64)?;
+        let name = tcp.local_addr()?.to_string();
+        let mut child = Command::new(binary().context("no binary")?)
+            .args(["tail", &name, "--socket", "/nowhere/raindrops.sock"])
+            .args(["--active-min", "1", "--interval", "1day"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let notes = BufReader::new(child.stderr.take().context("no stderr")?);
+        let header = notes
+            .lines()
+            .find(|line| line.as_ref().is_ok_and(|it| it.contains("timestamp")));
+        assert!(header.is_some());
+        drop(child.stdout.take());
+        assert!(wait::until("its end", || Ok(child.try_wait()?))?.success());
         Ok(())
     })
 }

@@ -28,7 +28,7 @@ use raindrops_user::{
 };
 use serde::de::DeserializeOwned;
 
-use super::super::client::Daemon;
+use super::super::client::{Answer, Daemon};
 
 /// Between two views, and between two lists of connections.
 const EVERY: Duration = Duration::from_secs(1);
@@ -153,22 +153,34 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> 
 
 fn get<T: DeserializeOwned>(daemon: &Daemon, path: &str) -> anyhow::Result<(T, Duration)> {
     let answer = daemon.get(path)?;
-    let value = serde_json::from_slice(&answer.body)
-        .with_context(|| format!("{daemon}: its answer is of another version"))?;
-    Ok((value, answer.age.unwrap_or_default()))
+    let age = answer.age.unwrap_or_default();
+    Ok((read(daemon, &answer)?, age))
 }
 
-/// The past is asked for first, and again when a daemon has come back.
+fn read<T: DeserializeOwned>(daemon: &Daemon, answer: &Answer) -> anyhow::Result<T> {
+    serde_json::from_slice(&answer.body)
+        .with_context(|| format!("{daemon}: its answer is of another version"))
+}
+
+/// `None` where the daemon keeps no past.
+fn past(daemon: &Daemon) -> anyhow::Result<Option<History>> {
+    let answer = daemon.find(HISTORY)?;
+    answer.map(|answer| read(daemon, &answer)).transpose()
+}
+
+/// The past is asked for at first until it is told, and again when a daemon has come back.
 fn ask_for_views(daemon: &Daemon, tell: &impl Tell) {
     let mut knows_past = false;
     let mut next = Instant::now();
     loop {
         let told = match get::<View>(daemon, "/v1/view?buckets=1") {
             Ok((view, age)) => {
-                if !knows_past && let Ok((history, _)) = get::<History>(daemon, HISTORY) {
-                    tell(Told::History(Box::new(history)));
+                if !knows_past && let Ok(past) = past(daemon) {
+                    knows_past = true;
+                    if let Some(history) = past {
+                        tell(Told::History(Box::new(history)));
+                    }
                 }
-                knows_past = true;
                 Told::View(Box::new(view), age)
             }
             Err(error) => {

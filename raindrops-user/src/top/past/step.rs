@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::view::{Durations, Listener, View, durations::Counts, history::ListenerHistory};
+use crate::view::{
+    Durations, Listener, View,
+    durations::Counts,
+    history::{History, ListenerHistory},
+};
 
-/// Views that are further apart tell nothing of a second.
+/// Steps that are longer, and views that are further apart, tell nothing of a second.
 const LONGEST: Duration = Duration::from_millis(2_500);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,31 +27,61 @@ pub(in crate::top) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn recorded(it: &ListenerHistory, index: usize, step_s: f64) -> Self {
+    /// `lasted`: what its counts are of, where they tell of about a second.
+    pub(super) fn recorded(it: &ListenerHistory, index: usize, lasted: Option<Duration>) -> Self {
         let figure = |list: &[Option<u32>]| list.get(index).copied().flatten();
-        let per_s = |count: u32| (step_s > 0.0).then(|| (f64::from(count) / step_s) as f32);
+        let during = |list: &[Option<u32>]| figure(list).zip(lasted);
+        let per_s = |(count, over): (u32, Duration)| (f64::from(count) / over.as_secs_f64()) as f32;
         Self {
             queued: figure(&it.queued),
-            peak: figure(&it.peak),
+            peak: during(&it.peak).map(|(peak, _)| peak),
             active: figure(&it.active),
-            accepts_per_s: figure(&it.accepts).and_then(per_s),
-            overflows: figure(&it.overflows),
-            wait_p99_us: figure(&it.wait_p99_us),
+            accepts_per_s: during(&it.accepts).map(per_s),
+            overflows: during(&it.overflows).map(|(count, _)| count),
+            wait_p99_us: during(&it.wait_p99_us).map(|(wait, _)| wait),
             waiting: figure(&it.waiting),
             calling: figure(&it.calling),
         }
     }
+
+    pub(super) fn or(&self, other: &Self) -> Self {
+        Self {
+            queued: self.queued.or(other.queued),
+            peak: self.peak.or(other.peak),
+            active: self.active.or(other.active),
+            accepts_per_s: self.accepts_per_s.or(other.accepts_per_s),
+            overflows: self.overflows.or(other.overflows),
+            wait_p99_us: self.wait_p99_us.or(other.wait_p99_us),
+            waiting: self.waiting.or(other.waiting),
+            calling: self.calling.or(other.calling),
+        }
+    }
 }
 
-/// What is known of each listener of a view, with what has changed since the one before.
+/// How long a step of the daemon was.
+pub(super) fn recorded(history: &History, index: usize) -> Option<Duration> {
+    let lasted = history.lasted_ms.get(index).copied().flatten()?;
+    about_a_second(Duration::from_millis(lasted))
+}
+
+/// Time from one view to the next of the same daemon.
+pub(super) fn between(view: &View, before: Option<&View>) -> Option<Duration> {
+    let before = before.filter(|it| it.since == view.since)?;
+    let between = view.monotonic_ns.checked_sub(before.monotonic_ns)?;
+    about_a_second(Duration::from_nanos(between))
+}
+
+fn about_a_second(time: Duration) -> Option<Duration> {
+    (!time.is_zero() && time <= LONGEST).then_some(time)
+}
+
+/// What is known of each listener of a view, with what has changed `over` the time since the one
+/// before.
 pub(super) fn of<'a>(
     view: &'a View,
     before: Option<&'a View>,
+    over: Option<Duration>,
 ) -> impl Iterator<Item = (&'a Listener, Figures)> {
-    let before = before.filter(|it| it.since == view.since);
-    let over = before.and_then(|it| view.monotonic_ns.checked_sub(it.monotonic_ns));
-    let over = over.map(Duration::from_nanos);
-    let over = over.filter(|it| !it.is_zero() && *it <= LONGEST);
     let before = before.into_iter().flat_map(|it| &it.listeners);
     let earlier: BTreeMap<&str, &Listener> = before.map(|it| (it.id.as_str(), it)).collect();
     view.listeners.iter().map(move |listener| {

@@ -55,6 +55,42 @@ fn rates_are_of_neighbours_only() {
     assert_eq!(past.span(), Duration::from_secs(8));
 }
 
+/// Steps that are not quite seconds leave no known second blank, and fill none that is not known.
+#[test]
+fn a_second_is_blank_only_where_no_step_goes_through_it() {
+    let of = |ends: &[(u64, Option<u64>)]| {
+        let mut past = Past::default();
+        let times = ends.iter().map(|(at, _)| START + at).collect();
+        let mut history = history(times, (1..).map(Some).take(ends.len()).collect(), "was");
+        history.lasted_ms = ends.iter().map(|(_, lasted)| *lasted).collect();
+        past.fill(&history);
+        let end = past.last().unwrap() - START;
+        let known = past.series(&id(), START + end, 7, |it| it.accepts_per_s.map(f64::from));
+        known.iter().map(Option::is_some).collect::<Vec<bool>>()
+    };
+    let slow = [
+        (1_100, Some(1_100)),
+        (2_200, Some(1_100)),
+        (3_300, Some(1_100)),
+    ];
+    let slow: Vec<_> = slow
+        .into_iter()
+        .chain((4..=6).map(|it| (it * 1_100, Some(1_100))))
+        .collect();
+    assert_eq!(of(&slow), [true; 7]);
+    let held_up = [
+        (1_000, Some(1_000)),
+        (6_000, Some(5_000)),
+        (7_000, Some(1_000)),
+    ];
+    assert_eq!(
+        of(&held_up),
+        [true, false, false, false, false, false, true]
+    );
+    let two = [(1_000, None), (5_000, Some(2_000)), (7_000, Some(2_000))];
+    assert_eq!(of(&two), [false, false, false, true, true, true, true]);
+}
+
 #[test]
 fn a_daemon_that_began_anew_has_no_rate() {
     let mut past = Past::default();
@@ -86,7 +122,8 @@ fn history(times_ms: Vec<u64>, accepts: Vec<Option<u32>>, address: &str) -> Hist
     History {
         schema: SCHEMA.to_owned(),
         taken_at: SystemTime::UNIX_EPOCH,
-        step_ms: 2_000,
+        step_ms: 1_000,
+        lasted_ms: vec![Some(2_000); times_ms.len()],
         times_ms,
         listeners: vec![ListenerHistory {
             id: id(),
@@ -111,12 +148,19 @@ fn a_daemons_past_comes_before_the_first_view() {
     past.note(&view(11, 101));
     let times = [6_000, 8_000, 10_100].map(|it| START + it).to_vec();
     past.fill(&history(times, vec![Some(4), None, Some(900)], "was"));
-    let expected = [Some(2.0), None, None, None, None, Some(1.0)];
-    assert_eq!(
-        accepts(&past, 11, 6),
-        expected,
-        "the view's own second stays"
-    );
+    let expected = [
+        Some(2.0),
+        Some(2.0),
+        None,
+        None,
+        // The first view alone has no rate, the daemon has.
+        Some(450.0),
+        Some(450.0),
+        Some(1.0),
+    ];
+    assert_eq!(accepts(&past, 11, 7), expected);
+    let queued = past.at(START + 10_000, &id()).unwrap().queued;
+    assert_eq!(queued, view(0, 0).listeners[0].queue.queued, "its own");
     let figures = past.at(START + 6_000, &id()).unwrap();
     assert_eq!((figures.queued, figures.peak), (Some(7), None));
     assert_eq!(
