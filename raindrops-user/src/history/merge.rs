@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{Figure, Figures, History, Name, STEP, Step};
-use crate::view::history::{self, ListenerHistory, SCHEMA};
+use crate::view::{
+    durations::millis,
+    history::{self, ListenerHistory, SCHEMA},
+};
 
 /// What was since `from`. `wanted`: ids of listeners; all where there are none named.
 ///
@@ -143,10 +146,6 @@ fn set(listener: &mut ListenerHistory, at: usize, figures: Figures) {
     listener.wait_p99_us[at] = wait_p99_us.value();
     listener.waiting[at] = waiting.value();
     listener.calling[at] = calling.value();
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn millis_since_1970(time: SystemTime) -> u64 {

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     ids::{Monotonic, Pid, StartTicks},
     snapshot::{Ended, ProcSnapshot},
-    view::{Exits, servers::Servers},
+    view::{Exits, durations::millis, servers::Servers},
 };
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -134,10 +134,6 @@ fn lived(ended: &Ended, seat: Seat<&str>, proc: &ProcSnapshot, servers: &Servers
         let between = proc.start_after_boot(start) - proc.start_after_boot(ended.started);
         between.min(ended.lived)
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     render::units::{megabytes, plural},
     snapshot::{BpfSnapshot, ProcSnapshot, QueueSource},
     source::bpf::Hooks,
-    view::{Gap, Source, SourceState},
+    view::{Gap, Source, SourceState, durations::millis},
 };
 
 /// A look at the processes that takes longer than this is reported.
@@ -260,10 +260,6 @@ pub fn gaps(watched: &Watched) -> impl Iterator<Item = Gap> {
         ..Gap::default()
     });
     interrupted.into_iter().chain(netns::beyond(watched))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,10 +1,18 @@
-//! Histograms of the ABI as the view shows them: counts, quantiles, buckets.
+//! Durations as the view shows them, and histograms of the ABI: counts, quantiles, buckets.
+
+use std::time::Duration;
 
 use raindrops_ebpf::histogram::{BUCKETS, Histogram, lower_bound_ns, upper_bound_ns};
 
 use super::{Durations, RecentDurations};
 
 const NANOS_PER_MICRO: u64 = 1_000;
+
+/// As durations are published.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Counts by bucket, without the empty ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use self::{connections::connections, groups::groups, turns::Processes, workers::
 use super::{
     Exits, Gap, Host, LimitFrom, Listener, Netns, Queue, Recent, SCHEMA, Server, Skew, Source,
     View,
-    durations::recent,
+    durations::{millis, recent},
     recent::{Marks, WINDOW},
     servers::{Ownership, Servers},
     skew::skew,
@@ -399,10 +399,6 @@ fn recently(inputs: &Inputs<'_>, row: &Row<'_>, history: Option<&QueueHistory>) 
 /// Three decimals are more than a rate over ten seconds can carry.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn micros(nanos: u64) -> u64 {
