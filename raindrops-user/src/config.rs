@@ -8,10 +8,8 @@ mod puma;
 
 use std::{
     ffi::OsString,
-    fs::File,
-    io::{self, Read as _},
     net::SocketAddr,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,6 +26,7 @@ use crate::{
     history::{LONGEST_REACH, USUAL_REACH},
     plan::{AcceptHook, Turns, netns::NetnsChoice},
     select::Selector,
+    settings_file::{self, FileError},
 };
 
 /// Where the daemon of the whole host serves.
@@ -65,12 +64,8 @@ const KEYS: [&str; 19] = [
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("{}: cannot read the configuration file: {error}; check the path and its mode", path.display())]
-    Read { path: PathBuf, error: io::Error },
-    #[error("{}: not a regular file; pass a --config FILE that is one", path.display())]
-    Kind { path: PathBuf },
-    #[error("{}: a configuration file is under 1 MiB; check the path", path.display())]
-    TooLarge { path: PathBuf },
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: FileError },
     #[error("{}: not a configuration: {message}; correct the file", path.display())]
     Syntax { path: PathBuf, message: String },
     #[error("{}: unknown key {key:?}; did you mean {closest:?}?", path.display())]
@@ -175,28 +170,11 @@ pub enum ListenerTurns {
 impl Options {
     /// From a TOML file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let failed = |error| ConfigError::Read {
+        let text = settings_file::read(path, "the configuration file", LARGEST);
+        let text = text.map_err(|error| ConfigError::File {
             path: path.to_owned(),
             error,
-        };
-        let file = File::options()
-            .read(true)
-            // A FIFO without a writer would make this wait for one.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
-            let path = path.to_owned();
-            return Err(ConfigError::Kind { path });
-        }
-        let mut text = String::new();
-        file.take(LARGEST + 1)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
-        if text.len() as u64 > LARGEST {
-            let path = path.to_owned();
-            return Err(ConfigError::TooLarge { path });
-        }
+        })?;
         Self::parse(path, &text)
     }
 

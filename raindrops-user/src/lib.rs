@@ -27,6 +27,7 @@ pub mod render;
 pub mod sampler;
 pub mod select;
 pub mod server;
+mod settings_file;
 pub mod snapshot;
 pub mod source;
 pub mod textfile;

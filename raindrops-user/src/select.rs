@@ -20,6 +20,8 @@ use crate::{
 
 /// How many existing listeners an error names.
 const NAMED: usize = 20;
+/// Bytes of their names, which can be long.
+const NAMES_LENGTH: usize = 600;
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SelectError {
@@ -235,14 +237,15 @@ fn unknown(view: &View, selector: &Selector, typed: &str) -> SelectError {
 /// The first names without repetition, and how many more there are.
 pub fn some_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: BTreeSet<&str> = names.into_iter().collect();
-    let mut text = names
-        .iter()
-        .take(NAMED)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > NAMED {
-        text.push_str(&format!(" and {} more", names.len() - NAMED));
+    let mut text = String::new();
+    for (named, name) in names.iter().enumerate() {
+        let is_long = text.len() + name.len() > NAMES_LENGTH;
+        if named == NAMED || (is_long && named > 0) {
+            text.push_str(&format!(" and {} more", names.len() - named));
+            break;
+        }
+        text.push_str(if named == 0 { "" } else { ", " });
+        text.push_str(name);
     }
     text
 }
@@ -336,6 +339,13 @@ mod tests {
         let many: Vec<String> = (10..40).map(|number| number.to_string()).collect();
         let text = some_of(many.iter().map(String::as_str));
         assert!(text.ends_with("28, 29 and 10 more"), "{text}");
+        let long: Vec<String> = (10..40)
+            .map(|number| number.to_string().repeat(100))
+            .collect();
+        let text = some_of(long.iter().map(String::as_str));
+        assert_eq!(text, format!("{}, {} and 28 more", long[0], long[1]));
+        let text = some_of([&*"x".repeat(1_000), "y"]);
+        assert!(text.ends_with("x and 1 more"), "{text}");
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub fn answer(
     query: Option<&str>,
 ) -> Answer {
     let Some(tokens) = tokens else {
+        if command == Command::Other {
+            return Answer::Nothing(UNSUPPORTED.to_owned());
+        }
         return Answer::Nothing(
             "no token names a server here; start raindrops serve with --puma-token-file FILE"
                 .to_owned(),

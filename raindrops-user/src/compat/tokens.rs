@@ -4,16 +4,16 @@
 //! no error, no log and no answer.
 
 use std::{
-    fs::File,
     hint::black_box,
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
-use crate::config::Token;
+use crate::{
+    config::Token,
+    settings_file::{self, FileError},
+};
 
 /// Bytes of the file, and lines with a token.
 const LARGEST: u64 = 64 << 10;
@@ -23,12 +23,8 @@ const NOT_IN_A_QUERY: [char; 6] = ['"', '<', '>', '#', '&', ';'];
 
 #[derive(Debug, Error)]
 pub enum TokensError {
-    #[error("{}: cannot read the file of tokens: {error}; check the path and its mode", path.display())]
-    Read { path: PathBuf, error: io::Error },
-    #[error("{}: not a regular file; pass a --puma-token-file FILE that is one", path.display())]
-    Kind { path: PathBuf },
-    #[error("{}: a file of tokens is at most 64 KiB; check the path", path.display())]
-    TooLarge { path: PathBuf },
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: FileError },
     #[error("{}: line {line}: {message}", path.display())]
     Line {
         path: PathBuf,
@@ -47,28 +43,11 @@ impl Tokens {
     /// # Errors
     /// When the file cannot be read, or a line is not understood.
     pub fn read(path: &Path) -> Result<Self, TokensError> {
-        let failed = |error| TokensError::Read {
+        let text = settings_file::read(path, "the file of tokens", LARGEST);
+        let text = text.map_err(|error| TokensError::File {
             path: path.to_owned(),
             error,
-        };
-        let file = File::options()
-            .read(true)
-            // A FIFO without a writer would make this wait for one.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
-            let path = path.to_owned();
-            return Err(TokensError::Kind { path });
-        }
-        let mut text = String::new();
-        file.take(LARGEST + 1)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
-        if text.len() as u64 > LARGEST {
-            let path = path.to_owned();
-            return Err(TokensError::TooLarge { path });
-        }
+        })?;
         Self::parse(&text).map_err(|(line, message)| TokensError::Line {
             path: path.to_owned(),
             line,
@@ -136,7 +115,9 @@ fn is_same(secret: &[u8], given: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tokens, TokensError, is_same};
+    use std::path::Path;
+
+    use super::{Tokens, is_same};
 
     #[test]
     fn lines_are_understood() {
@@ -186,14 +167,16 @@ mod tests {
     fn only_regular_files_of_some_size_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tokens");
-        assert!(matches!(Tokens::read(&path), Err(TokensError::Read { .. })));
-        let kind = Tokens::read(directory.path());
-        assert!(matches!(kind, Err(TokensError::Kind { .. })));
+        let refused = |path: &Path| Tokens::read(path).unwrap_err().to_string();
+        let told = refused(&path);
+        assert!(told.contains("cannot read the file of tokens"), "{told}");
+        let told = refused(directory.path());
+        assert!(told.contains("not a regular file"), "{told}");
         std::fs::write(&path, "#".repeat(70_000)).unwrap();
-        let large = Tokens::read(&path);
-        assert!(matches!(large, Err(TokensError::TooLarge { .. })));
+        let told = refused(&path);
+        assert!(told.contains("at most 64 KiB"), "{told}");
         std::fs::write(&path, "a puma\nb").unwrap();
-        let told = Tokens::read(&path).unwrap_err().to_string();
+        let told = refused(&path);
         assert!(told.ends_with("line 2: write a token, a blank, and the server that it asks for"));
     }
 

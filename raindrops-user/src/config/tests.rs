@@ -132,7 +132,7 @@ fn only_a_regular_file_is_read_and_not_without_end() {
         (fifo.as_path(), "not a regular file"),
         (directory.path(), "not a regular file"),
         (Path::new("/dev/zero"), "not a regular file"),
-        (&large, "under 1 MiB"),
+        (&large, "at most 1024 KiB"),
     ] {
         let error = Options::read(path).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");

@@ -73,6 +73,7 @@ fn only_a_token_that_is_known_gets_an_answer() {
     assert_eq!(ask(Command::Other, Some("token=t0k")), unsupported);
     let answered = |query| matches!(ask(Command::Stats, Some(query)), Answer::Stats(_));
     assert!(answered("token=t0k") && answered("a=b&token=t0k") && answered("a;token=t0k"));
+    assert_eq!(answer(&view, None, Command::Other, None), unsupported);
     match answer(&view, None, Command::Stats, Some("token=t0k")) {
         Answer::Nothing(why) => assert!(why.contains("--puma-token-file FILE"), "{why}"),
         other => panic!("{other:?}"),
