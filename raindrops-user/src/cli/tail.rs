@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use raindrops_user::{
     compat::{
-        rows::{self, Row},
+        rows::{self, Row, Titles},
         tail::{Thresholds, header, line, width},
     },
     diagnose,
@@ -132,8 +132,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Err(error) if widest.is_none() => return Err(error),
             _ => there(&view, &rows, &typed),
         };
+        let titles = Titles::of(&rows);
         let width = *widest.get_or_insert_with(|| {
-            let names = shown.iter().map(|row| rows::shown(&rows, row));
+            let names = shown.iter().map(|row| titles.title(row));
             let width = width(names.chain(["address"]));
             let _ = std::io::stderr().write_all(header(width).as_bytes());
             width
@@ -141,7 +142,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let lines: String = shown
             .into_iter()
             .filter(|row| thresholds.pass(row))
-            .map(|row| line(view.taken_at, rows::shown(&rows, row), width, row))
+            .map(|row| line(view.taken_at, titles.title(row), width, row))
             .collect();
         if !terminal::print(lines.as_bytes())? {
             break;

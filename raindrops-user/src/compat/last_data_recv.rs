@@ -3,6 +3,8 @@
 //! It counts whole milliseconds. The programs count in buckets of microseconds, so a wait is taken as
 //! the middle of its bucket, within 12.5 % of it; count, mean and the longest are exact.
 
+use std::collections::BTreeSet;
+
 use super::{aggregate::Aggregate, rows::Row, watcher::Page};
 use crate::view::{Durations, View};
 
@@ -11,11 +13,13 @@ const MICROS_PER_MILLI: u64 = 1_000;
 /// Of the TCP listeners of `rows`. `None` where the waits of none are known.
 #[must_use]
 pub fn page(view: &View, rows: &[&Row]) -> Option<Page> {
+    let meant: BTreeSet<&String> = (rows.iter())
+        .filter(|row| row.is_tcp)
+        .flat_map(|row| &row.ids)
+        .collect();
     let waits = view.listeners.iter().filter_map(|listener| {
-        let is_meant = rows
-            .iter()
-            .any(|row| row.is_tcp && row.ids.contains(&listener.id));
-        let connections = listener.connections.as_ref().filter(|_| is_meant)?;
+        let connections = listener.connections.as_ref();
+        let connections = connections.filter(|_| meant.contains(&listener.id))?;
         connections.wait.as_ref()
     });
     let mut waits = waits.peekable();

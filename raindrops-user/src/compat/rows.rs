@@ -151,18 +151,46 @@ pub fn find<'r>(rows: &'r [Row], typed: &str) -> Result<&'r Row, RowError> {
     Err(RowError::Unknown { name: name() })
 }
 
-/// What a row is called where rows of all namespaces are shown: its address, or an id where that means
-/// several.
-#[must_use]
-pub fn shown<'r>(rows: &'r [Row], row: &'r Row) -> &'r str {
-    let is_alike = |it: &&Row| it.address == row.address && (it.is_tcp || !row.is_tcp);
-    let same = rows.iter().filter(is_alike).count();
-    if same > 1 { &row.ids[0] } else { &row.address }
+/// What rows are called where those of all namespaces are shown: by their addresses, or by an id where
+/// an address means several.
+#[derive(Debug)]
+pub struct Titles<'r>(BTreeMap<&'r str, Alike>);
+
+/// Rows of one address.
+#[derive(Clone, Copy, Debug, Default)]
+struct Alike {
+    tcp: usize,
+    all: usize,
+}
+
+impl<'r> Titles<'r> {
+    #[must_use]
+    pub fn of(rows: &'r [Row]) -> Self {
+        let mut alike: BTreeMap<&str, Alike> = BTreeMap::new();
+        for row in rows {
+            let alike = alike.entry(&row.address).or_default();
+            alike.tcp += usize::from(row.is_tcp);
+            alike.all += 1;
+        }
+        Self(alike)
+    }
+
+    #[must_use]
+    pub fn title(&self, row: &'r Row) -> &'r str {
+        let alike = self.0.get(row.address.as_str());
+        // A TCP row has its address before a unix one that is called like it, see `find`.
+        let is_ambiguous = alike.is_some_and(|it| if row.is_tcp { it.tcp } else { it.all } > 1);
+        if is_ambiguous {
+            &row.ids[0]
+        } else {
+            &row.address
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Row, RowError, find, home, rows, shown};
+    use super::{Row, RowError, Titles, find, home, rows};
     use crate::view::View;
 
     fn view() -> View {
@@ -254,7 +282,8 @@ mod tests {
             ids: vec!["4026531833:17".to_owned(), "7:1".to_owned()],
         });
         assert_eq!(find(&rows, "127.0.0.1:18080"), ambiguous);
-        let names: Vec<&str> = rows.iter().map(|row| shown(&rows, row)).collect();
+        let titles = Titles::of(&rows);
+        let names: Vec<&str> = rows.iter().map(|row| titles.title(row)).collect();
         assert_eq!(names[0], "4026531833:17");
         assert!(names.contains(&"7:1") && names.contains(&"[::]:80"));
         assert_eq!(find(&rows, "7:1").map(|row| row.netns), Ok(7));

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::SystemTime};
 use super::{
     aggregate::ruby_float,
     record::{Series, Told},
-    rows::{Row, shown},
+    rows::{Row, Titles},
 };
 
 /// Time between samples.
@@ -101,7 +101,8 @@ pub fn index(rows: &[Row], host: &str, at: SystemTime) -> Page {
         html_escaped(host),
         humantime::format_rfc3339_seconds(at)
     );
-    let mut named: Vec<(&str, &Row)> = rows.iter().map(|row| (shown(rows, row), row)).collect();
+    let titles = Titles::of(rows);
+    let mut named: Vec<(&str, &Row)> = rows.iter().map(|row| (titles.title(row), row)).collect();
     named.sort_by_key(|(name, row)| (*name, row.netns));
     let figure = |it: Option<u64>| it.map_or_else(|| "-".to_owned(), |it| it.to_string());
     for (name, row) in named {

@@ -37,7 +37,7 @@ use crate::{
         last_data_recv, middleware,
         puma::{self, Command},
         record::{Figure, Record},
-        rows::{self, Row, RowError},
+        rows::{self, Row, RowError, Titles},
         tail::Thresholds,
         tokens::Tokens,
         watcher::{self, Page},
@@ -248,7 +248,8 @@ fn watcher<B>(
         }
         Place::Tail(name) if is_read => match found(&rows, name) {
             Ok((Some(row), _)) => {
-                let name = (row.name(), rows::shown(&rows, row).to_owned());
+                let title = Titles::of(&rows).title(row).to_owned();
+                let name = (row.name(), title);
                 let thresholds = thresholds(request.uri().query());
                 return Err(Lines::new(compat.moments.subscribe(), name, thresholds));
             }
