@@ -27,6 +27,7 @@ use crate::{
     closest::closest,
     history::{LONGEST_REACH, USUAL_REACH},
     plan::{AcceptHook, Turns, netns::NetnsChoice},
+    render::openmetrics::USUAL_LISTENERS,
     select::Selector,
 };
 
@@ -37,11 +38,13 @@ pub const SLAB_DIRECTORY: &str = "/run/raindrops/slabs";
 pub const SAMPLE_HZ: std::ops::RangeInclusive<u32> = 1..=100;
 /// Rows of the table of connections. It is preallocated, so an accident must not take the memory.
 pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
+/// Each is some hundred lines of a scrape.
+pub const METRICS_LISTENERS: std::ops::RangeInclusive<u32> = 1..=100_000;
 
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "accept_hook",
     "allow_remote",
     "history",
@@ -50,6 +53,7 @@ const KEYS: [&str; 19] = [
     "listener",
     "log",
     "max_connections",
+    "metrics_listeners",
     "netns",
     "no_bpf",
     "puma",
@@ -132,6 +136,8 @@ pub struct Options {
     pub listen_tcp: Option<SocketAddr>,
     pub allow_remote: Option<bool>,
     pub textfile: Option<PathBuf>,
+    /// How many listeners have series.
+    pub metrics_listeners: Option<u32>,
 }
 
 /// As people write times: `90s`, `15m`.
@@ -239,6 +245,7 @@ impl Options {
             listen_tcp: self.listen_tcp.or(other.listen_tcp),
             allow_remote: self.allow_remote.or(other.allow_remote),
             textfile: self.textfile.or(other.textfile),
+            metrics_listeners: self.metrics_listeners.or(other.metrics_listeners),
         }
     }
 }
@@ -310,6 +317,7 @@ impl Settings {
             listen_tcp,
             allow_remote,
             textfile,
+            metrics_listeners,
         } = options;
         let within = |name, range: std::ops::RangeInclusive<u32>, value: u32| {
             if range.contains(&value) {
@@ -372,6 +380,11 @@ impl Settings {
                 },
                 allow_remote: allow_remote.unwrap_or(false),
                 textfile,
+                listeners: within(
+                    "metrics_listeners",
+                    METRICS_LISTENERS,
+                    metrics_listeners.unwrap_or(USUAL_LISTENERS),
+                )?,
             },
         })
     }
