@@ -25,6 +25,7 @@ use crate::{
     closest::closest,
     history::{LONGEST_REACH, USUAL_REACH},
     plan::{AcceptHook, Turns, netns::NetnsChoice},
+    render::openmetrics::USUAL_LISTENERS,
     select::Selector,
     settings_file::{self, FileError},
 };
@@ -36,11 +37,13 @@ pub const SLAB_DIRECTORY: &str = "/run/raindrops/slabs";
 pub const SAMPLE_HZ: std::ops::RangeInclusive<u32> = 1..=100;
 /// Rows of the table of connections. It is preallocated, so an accident must not take the memory.
 pub const MAX_CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=16_777_216;
+/// Each is some hundred lines of a scrape.
+pub const METRICS_LISTENERS: std::ops::RangeInclusive<u32> = 1..=100_000;
 
 /// Bytes of a configuration file.
 const LARGEST: u64 = 1 << 20;
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "accept_hook",
     "allow_remote",
     "history",
@@ -49,6 +52,7 @@ const KEYS: [&str; 19] = [
     "listener",
     "log",
     "max_connections",
+    "metrics_listeners",
     "netns",
     "no_bpf",
     "puma",
@@ -127,6 +131,8 @@ pub struct Options {
     pub listen_tcp: Option<SocketAddr>,
     pub allow_remote: Option<bool>,
     pub textfile: Option<PathBuf>,
+    /// How many listeners have series.
+    pub metrics_listeners: Option<u32>,
 }
 
 /// As people write times: `90s`, `15m`.
@@ -217,6 +223,7 @@ impl Options {
             listen_tcp: self.listen_tcp.or(other.listen_tcp),
             allow_remote: self.allow_remote.or(other.allow_remote),
             textfile: self.textfile.or(other.textfile),
+            metrics_listeners: self.metrics_listeners.or(other.metrics_listeners),
         }
     }
 }
@@ -288,6 +295,7 @@ impl Settings {
             listen_tcp,
             allow_remote,
             textfile,
+            metrics_listeners,
         } = options;
         let within = |name, range: std::ops::RangeInclusive<u32>, value: u32| {
             if range.contains(&value) {
@@ -350,6 +358,11 @@ impl Settings {
                 },
                 allow_remote: allow_remote.unwrap_or(false),
                 textfile,
+                listeners: within(
+                    "metrics_listeners",
+                    METRICS_LISTENERS,
+                    metrics_listeners.unwrap_or(USUAL_LISTENERS),
+                )?,
             },
         })
     }

@@ -33,6 +33,7 @@ use crate::{
     connections,
     logging::{self, LogError},
     publish::{Hub, STALE},
+    render::openmetrics,
     sampler::{self, Sampler, SamplerError},
     server::{
         self, Limits,
@@ -118,6 +119,7 @@ pub fn run(line: &CommandLine) -> Result<(), DaemonError> {
     logging::start(settings.log.as_deref(), settings.verbose)?;
     line.warn_of_open_secrets(&settings);
     allow_descriptors();
+    openmetrics::set_listeners(settings.metrics.listeners);
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

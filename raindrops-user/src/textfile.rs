@@ -2,7 +2,9 @@
 //!
 //! On a thread of its own: a disk that hangs must hold up neither the sampler nor clients. A reader
 //! sees the whole file or the one before, never a part; what the daemon leaves is nothing, because
-//! old figures look like new ones.
+//! old figures look like new ones. Those of a sampler that hangs are not written again: the file is
+//! then as old as they are, which is what node_exporter tells of it
+//! (`node_textfile_mtime_seconds`).
 
 use std::{
     fs::{self, File, Permissions},
@@ -18,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    publish::{Form, Hub},
+    publish::{Form, Hub, STALE},
     render::openmetrics::Dialect,
 };
 
@@ -47,15 +49,21 @@ impl Textfile {
                 let mut trouble = Trouble::default();
                 loop {
                     if let Some(published) = hub.peeked() {
-                        let text = published.answer(Form::Metrics(Dialect::Prometheus));
-                        trouble.note(&directory, write(&directory, &text));
+                        let text = || published.answer(Form::Metrics(Dialect::Prometheus));
+                        trouble.note(&directory, renew(&directory, published.age(), text));
                     }
                     match told.recv_timeout(EVERY) {
                         Err(RecvTimeoutError::Timeout) => {}
                         Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
                     }
                 }
-                trouble.note(&directory, remove(&directory));
+                if let Err(error) = remove(&directory) {
+                    let path = directory.join(NAME);
+                    log::error!(
+                        "{}: cannot remove it: {error}; figures in it are old",
+                        path.display()
+                    );
+                }
                 // Fails when nobody waits any more.
                 let _ = done.send(());
             })?;
@@ -71,24 +79,49 @@ impl Textfile {
     }
 }
 
-/// The last failure, so that one that lasts is told once.
+/// How the file is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Written,
+    /// There are no new figures.
+    Stale,
+    Failed(String),
+}
+
+/// The last state, so that one that lasts is told once.
 #[derive(Debug, Default)]
-struct Trouble(Option<String>);
+struct Trouble(State);
 
 impl Trouble {
-    fn note(&mut self, directory: &Path, result: io::Result<()>) {
-        let path = directory.join(NAME);
-        let now = result.err().map(|error| error.to_string());
-        if now != self.0 {
-            match &now {
-                Some(error) => log::error!(
-                    "{}: cannot write it: {error}; figures in it are old or missing",
-                    path.display()
+    fn note(&mut self, directory: &Path, state: State) {
+        if state != self.0 {
+            let path = directory.join(NAME);
+            let path = path.display();
+            match &state {
+                State::Failed(error) => {
+                    log::error!(
+                        "{path}: cannot write it: {error}; figures in it are old or missing"
+                    );
+                }
+                State::Stale => log::warn!(
+                    "{path}: not written: there are no new figures; see whether the host thrashes"
                 ),
-                None => log::info!("{}: written again", path.display()),
+                State::Written => log::info!("{path}: written again"),
             }
         }
-        self.0 = now;
+        self.0 = state;
+    }
+}
+
+/// Writes figures of this age, unless they are so old that nobody must take them for new ones.
+fn renew<T: AsRef<[u8]>>(directory: &Path, age: Duration, text: impl FnOnce() -> T) -> State {
+    if age >= STALE {
+        return State::Stale;
+    }
+    match write(directory, text().as_ref()) {
+        Ok(()) => State::Written,
+        Err(error) => State::Failed(error.to_string()),
     }
 }
 
@@ -153,9 +186,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_old_leaves_the_file_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let text = || fs::read_to_string(directory.join(NAME)).ok();
+        let young = STALE - Duration::from_millis(1);
+        for (age, new, state, expected) in [
+            (STALE, "one", State::Stale, None),
+            (young, "two", State::Written, Some("two")),
+            (STALE, "three", State::Stale, Some("two")),
+            (Duration::ZERO, "four", State::Written, Some("four")),
+        ] {
+            assert_eq!(renew(directory, age, || new), state, "{new}");
+            assert_eq!(text().as_deref(), expected, "{new}");
+        }
+    }
+
+    #[test]
     fn a_directory_that_is_not_there_is_an_error() {
         let directory = Path::new("/nonexistent-directory");
         let error = write(directory, b"").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let state = renew(directory, Duration::ZERO, || "");
+        assert_eq!(state, State::Failed(error.to_string()));
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use raindrops_user::{
-    config::{MAX_CONNECTIONS, Options, SAMPLE_HZ, reach},
+    config::{MAX_CONNECTIONS, METRICS_LISTENERS, Options, SAMPLE_HZ, reach},
     daemon::{self, CommandLine},
     plan::{AcceptHook, Turns, netns::NetnsChoice},
 };
@@ -52,6 +52,10 @@ pub struct Args {
     /// Write DIR/raindrops.prom every 15 s, for the textfile collector of node_exporter
     #[arg(long, value_name = "DIR")]
     textfile: Option<PathBuf>,
+    /// Listeners that have series in /metrics and in the textfile: known servers first, then TCP;
+    /// how many are left out is one of the series [default: 500]
+    #[arg(long, value_name = "COUNT", value_parser = number(METRICS_LISTENERS))]
+    metrics_listeners: Option<u32>,
     /// File of tokens for `pumactl -T TOKEN stats` on the socket, with lines of a token and the id,
     /// kind or address of the server that it asks for; read again on HUP
     #[arg(long, value_name = "FILE")]
@@ -100,6 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         listen_tcp,
         allow_remote,
         textfile,
+        metrics_listeners,
         puma_token_file,
         config,
         log,
@@ -125,6 +130,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         listen_tcp,
         allow_remote: allow_remote.then_some(true),
         textfile,
+        metrics_listeners,
     };
     daemon::run(&CommandLine { options, config })?;
     Ok(ExitCode::SUCCESS)

@@ -65,9 +65,7 @@ fn total(view: &View, shown: &[&Row], figure: Figure) -> Option<u64> {
         .collect();
     let listeners = view.listeners.iter();
     let listeners = listeners.filter(|it| ids.contains(it.id.as_str()));
-    // Where none has turns they are not looked at; where some have, the others are left out by the
-    // configuration, because theirs mean nothing.
-    let turns_are_seen = view.listeners.iter().any(|it| it.turns.is_some());
+    let followed = followed(view);
     let counted = counted(view, figure);
     let mut servers = BTreeSet::new();
     let mut total = None;
@@ -80,13 +78,29 @@ fn total(view: &View, shown: &[&Row], figure: Figure) -> Option<u64> {
                     Figure::Calling => turns.calling?,
                     Figure::Writing => turns.writing?,
                 },
-                None if turns_are_seen => continue,
+                None if is_left_out(listener, &followed) => continue,
                 None => return None,
             },
         };
         total = Some(total.unwrap_or(0) + part);
     }
     total
+}
+
+/// Protocols whose turns are seen: those of unix listeners need a newer kernel.
+fn followed(view: &View) -> BTreeSet<&str> {
+    let listeners = view.listeners.iter();
+    let with_turns = listeners.filter(|it| it.turns.is_some());
+    with_turns.map(|it| it.protocol.as_str()).collect()
+}
+
+/// Whether the configuration leaves out the turns of a listener that has none. Those that the programs
+/// do not have, because their table is full or they are new, have no accepts either: what their
+/// servers are at is not known.
+fn is_left_out(listener: &Listener, followed: &BTreeSet<&str>) -> bool {
+    let connections = listener.connections.as_ref();
+    let is_counted = connections.is_some_and(|it| it.accepts.is_some());
+    is_counted && followed.contains(listener.protocol.as_str())
 }
 
 fn server(listener: &Listener) -> Option<&str> {
@@ -122,13 +136,21 @@ mod tests {
     use super::text;
     use crate::{
         compat::rows::{find, rows},
+        fact::Fact,
         view::{
             View,
             slabs::{Field, Number},
         },
     };
 
+    /// Without the one that the programs do not have.
     fn view() -> View {
+        let mut view = whole_view();
+        view.listeners.truncate(6);
+        view
+    }
+
+    fn whole_view() -> View {
         serde_json::from_str(include_str!("../../tests/data/view.json")).unwrap()
     }
 
@@ -140,10 +162,8 @@ mod tests {
 
     #[test]
     fn the_text_is_that_of_raindrops() {
-        let mut view = view();
-        view.listeners.truncate(6);
         assert_eq!(
-            text(&view, None),
+            text(&view(), None),
             "calling: 5\nwriting: 6\n\
              127.0.0.1:18080 active: 2\n127.0.0.1:18080 queued: 9\n\
              0.0.0.0:80 active: 78\n0.0.0.0:80 queued: 0\n\
@@ -177,12 +197,39 @@ mod tests {
         view.listeners[0].turns.as_mut().unwrap().calling = None;
         assert_eq!(first_lines(&view), "writing: 6");
         let mut view = self::view();
-        view.listeners[0].turns = None;
-        assert_eq!(first_lines(&view), "calling: 4,writing: 6", "left out");
         for listener in &mut view.listeners {
             listener.turns = None;
         }
         assert_eq!(first_lines(&view), "");
+    }
+
+    #[test]
+    fn what_the_configuration_leaves_out_is_told_from_what_is_missing() {
+        const LEFT_OUT: &str = "calling: 4,writing: 6";
+        let first_lines_after = |change: fn(&mut View)| {
+            let mut view = view();
+            view.listeners[0].turns = None;
+            change(&mut view);
+            first_lines(&view)
+        };
+        assert_eq!(first_lines_after(|_| {}), LEFT_OUT);
+        let missing: [fn(&mut View); 3] = [
+            |view| view.listeners[0].connections = None,
+            |view| {
+                let connections = view.listeners[0].connections.as_mut().unwrap();
+                connections.accepts = None;
+            },
+            // Of no unix listener turns are seen: this kernel does not tell of them.
+            |view| {
+                view.listeners[4].server = Fact::Nothing;
+                view.listeners[4].turns = None;
+            },
+        ];
+        for change in missing {
+            let lines = first_lines_after(change);
+            assert!(!lines.contains("ing: "), "{lines}");
+        }
+        assert_eq!(first_lines(&whole_view()), "");
     }
 
     #[test]

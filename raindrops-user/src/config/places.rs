@@ -3,15 +3,29 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::SLAB_DIRECTORY;
+use crate::render::openmetrics::USUAL_LISTENERS;
 
-/// Where Prometheus finds the figures, besides the socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where Prometheus finds the figures, besides the socket, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricsPlaces {
     pub tcp: Option<SocketAddr>,
     /// From other hosts, too.
     pub allow_remote: bool,
     /// Directory of node_exporter's collector.
     pub textfile: Option<PathBuf>,
+    /// How many listeners have series.
+    pub listeners: u32,
+}
+
+impl Default for MetricsPlaces {
+    fn default() -> Self {
+        Self {
+            tcp: None,
+            allow_remote: false,
+            textfile: None,
+            listeners: USUAL_LISTENERS,
+        }
+    }
 }
 
 /// Where slabs are looked for.

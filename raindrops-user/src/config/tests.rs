@@ -28,7 +28,8 @@ fn every_key_is_read() {
                puma = { control_url = 'unix:///c', token = 't' }\n\
                puma_token_file = '/t'\nslab = ['/s']\nslab_directory = '/d'\ninferred_slabs = false\n\
                history = '90s'\n\
-               listen_tcp = '127.0.0.1:9911'\nallow_remote = true\ntextfile = '/t'\n";
+               listen_tcp = '127.0.0.1:9911'\nallow_remote = true\ntextfile = '/t'\n\
+               metrics_listeners = 50\n";
     let expected = Options {
         socket: Some("/a".into()),
         no_bpf: Some(true),
@@ -55,6 +56,7 @@ fn every_key_is_read() {
         listen_tcp: Some(([127, 0, 0, 1], 9911).into()),
         allow_remote: Some(true),
         textfile: Some("/t".into()),
+        metrics_listeners: Some(50),
     };
     assert_eq!(parse(all), Ok(expected));
     assert_eq!(all.lines().count(), KEYS.len());

@@ -7,6 +7,7 @@ use crate::{
     compat::tokens::{Tokens, TokensError},
     config::{self, Settings},
     logging,
+    render::openmetrics,
 };
 
 impl Running<'_> {
@@ -62,6 +63,12 @@ impl Running<'_> {
             changes.push(format!("sample_hz {} -> {}", old.sample_hz, new.sample_hz));
             self.sampler.reconfigure(new.sample_hz);
             old.sample_hz = new.sample_hz;
+        }
+        let (most, new_most) = (&mut old.metrics.listeners, new.metrics.listeners);
+        if new_most != *most {
+            changes.push(format!("metrics_listeners {most} -> {new_most}"));
+            openmetrics::set_listeners(new_most);
+            *most = new_most;
         }
         if new.puma != old.puma {
             // Tokens are in it: what has changed is not told.

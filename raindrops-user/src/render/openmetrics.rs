@@ -2,8 +2,9 @@
 //!
 //! What there is, is in [`catalogue`]: a family's name, type, unit, help and figure are written there
 //! once. A figure that is not known has no line, and a family without lines is left out. No two lines
-//! have the same labels.
+//! have the same labels. How many listeners and workers have lines is bounded, see [`bound`].
 
+mod bound;
 mod catalogue;
 mod continuity;
 mod listeners;
@@ -16,16 +17,18 @@ mod write;
 
 use std::{collections::BTreeMap, io};
 
+pub use self::{
+    bound::{USUAL_LISTENERS, set_listeners},
+    catalogue::{Family, PARTS, Part, Type, families},
+    continuity::Continuity,
+};
 use self::{
     catalogue::Of,
+    continuity::LeftOut,
     listeners::{Series, series},
     sample::Sample,
     workers::{Process, Servers, processes, servers},
     write::Labels,
-};
-pub use self::{
-    catalogue::{Family, PARTS, Part, Type, families},
-    continuity::Continuity,
 };
 use crate::view::{Source, SourceState, View};
 
@@ -105,6 +108,21 @@ impl Whole<'_> {
             Of::Gap => {
                 let gaps = self.continuity.gaps().iter();
                 gaps.filter_map(|(what, count)| Some((vec![what.clone()], Sample::count(*count)?)))
+                    .collect()
+            }
+            Of::LeftOut => {
+                let LeftOut {
+                    listeners,
+                    members,
+                    workers,
+                } = self.continuity.left_out();
+                let of = [
+                    ("listeners", listeners),
+                    ("members", members),
+                    ("workers", workers),
+                ];
+                of.into_iter()
+                    .filter_map(|(of, count)| Some((vec![of.to_owned()], Sample::count(count)?)))
                     .collect()
             }
             Of::View(figure) => figure(self.view)

@@ -50,3 +50,24 @@ fn a_whole_file_or_none() -> Result<()> {
         Ok(())
     })
 }
+
+/// Check that a daemon that could not write says nothing else when it ends.
+#[test]
+fn what_was_never_written_is_not_written_again() -> Result<()> {
+    if !can_run(&[Need::Root]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let place = Place::new()?;
+        let directory = place.path().join("textfile");
+        let typed = directory.to_str().expect("a temporary path is UTF-8");
+        let mut daemon = place.start(User::Same, &["--no-bpf", "--textfile", typed])?;
+        daemon.until_logged("cannot write it")?;
+        daemon.signal(Signal::TERM)?;
+        daemon.wait_for_end()?;
+        let log = daemon.log();
+        assert!(log.contains("stopped"), "{log}");
+        assert!(!log.contains("written again"), "{log}");
+        Ok(())
+    })
+}

@@ -53,6 +53,8 @@ pub(super) enum Of {
     Slab(fn(&Field) -> bool),
     Source,
     Gap,
+    /// What has no series, because there is too much.
+    LeftOut,
     View(fn(&View) -> Option<Sample>),
     Build,
 }
@@ -76,7 +78,7 @@ const LISTENER_PHASE: &[&str] = &[
 ];
 const WORKER: &[&str] = &["pid", "index", "container", "service"];
 const WORKER_PHASE: &[&str] = &["pid", "index", "container", "service", "phase"];
-const WORKER_INFO: &[&str] = &["pid", "index", "container", "service", "server", "comm"];
+const WORKER_INFO: &[&str] = &["pid", "index", "container", "service", "server"];
 const SERVER: &[&str] = &["kind", "container", "service"];
 const SLAB: &[&str] = &["slab", "field", "service"];
 

@@ -17,16 +17,21 @@ pub(super) struct Key {
     pub(super) address: String,
 }
 
+impl Key {
+    pub(super) fn of(listener: &Listener) -> Self {
+        Self {
+            netns: listener.netns.inode,
+            protocol: listener.protocol.clone(),
+            address: listener.address.clone(),
+        }
+    }
+}
+
 /// Listeners by the series that they are in, in the order of the view.
 pub(super) fn by_key(view: &View) -> BTreeMap<Key, Vec<&Listener>> {
     let mut series: BTreeMap<Key, Vec<&Listener>> = BTreeMap::new();
     for listener in &view.listeners {
-        let key = Key {
-            netns: listener.netns.inode,
-            protocol: listener.protocol.clone(),
-            address: listener.address.clone(),
-        };
-        series.entry(key).or_default().push(listener);
+        series.entry(Key::of(listener)).or_default().push(listener);
     }
     series
 }
@@ -35,27 +40,28 @@ pub(super) fn by_key(view: &View) -> BTreeMap<Key, Vec<&Listener>> {
 #[derive(Debug)]
 pub(super) struct Series<'v> {
     pub(super) labels: Vec<String>,
-    pub(super) members: Vec<&'v Listener>,
+    is_tcp: bool,
+    members: Vec<&'v Listener>,
+    shows_members: bool,
     pub(super) levels: Levels,
     pub(super) totals: Totals,
 }
 
-/// All series, in the order of their keys.
+/// Those of the listeners that have some, in the order of their keys.
 pub(super) fn series<'v>(view: &'v View, continuity: &Continuity) -> Vec<Series<'v>> {
     let names = netns::labels(view);
     let one = |(key, members): (Key, Vec<&'v Listener>)| {
-        let kept = continuity.of_listener(&key);
+        let kept = continuity.of_listener(&key)?;
         let totals = members.iter().map(|it| Totals::of(it));
         let totals = totals
             .reduce(|sum, more| sum.with(&more))
             .unwrap_or_default();
-        let place = kept.map(|kept| kept.place.clone()).unwrap_or_default();
-        Series {
+        let place = kept.place.clone();
+        Some(Series {
             levels: levels(view, &members),
-            totals: match kept {
-                Some(kept) => kept.on_top_of(totals),
-                None => totals,
-            },
+            totals: kept.on_top_of(totals),
+            is_tcp: key.protocol == "tcp",
+            shows_members: kept.shows_members,
             labels: vec![
                 key.address,
                 key.protocol,
@@ -64,15 +70,22 @@ pub(super) fn series<'v>(view: &'v View, continuity: &Continuity) -> Vec<Series<
                 place.service,
             ],
             members,
-        }
+        })
     };
-    by_key(view).into_iter().map(one).collect()
+    by_key(view).into_iter().filter_map(one).collect()
 }
 
 impl Series<'_> {
+    /// A histogram. Most unix listeners of a host never count anything, and it is 17 lines.
+    pub(super) fn spread(&self, which: fn(&Totals) -> Option<&Spread>) -> Option<Sample> {
+        let spread = which(&self.totals)?;
+        let is_shown = self.is_tcp || spread.count() > 0;
+        is_shown.then(|| Sample::Spread(spread.clone()))
+    }
+
     /// The queue of each member, where there are several, by their numbers from 0 on.
     pub(super) fn queues(&self) -> impl Iterator<Item = (String, Sample)> {
-        let several = (self.members.len() > 1).then_some(&self.members);
+        let several = self.shows_members.then_some(&self.members);
         // By inode: in the order in which they were made, on most hosts.
         let mut members: Vec<&Listener> = several.into_iter().flatten().copied().collect();
         members.sort_by_key(|member| member.inode);
@@ -254,6 +267,36 @@ impl Totals {
         )
     }
 
+    /// What of these `now` does not have any more.
+    pub(super) fn less(&self, now: &Self) -> Self {
+        self.joined(
+            now,
+            |was, now| Some(was?.saturating_sub(now?)),
+            |was, now| Some(was.as_ref()?.less(now.as_ref()?)),
+        )
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        let numbers = [
+            self.overflows,
+            self.drops,
+            self.accepts,
+            self.late_accepts,
+            self.closes,
+            self.aborted,
+            self.turns,
+        ];
+        let spreads = [
+            &self.wait,
+            &self.lifetime,
+            &self.read_wait,
+            &self.answer,
+            &self.write,
+        ];
+        let mut counts = spreads.into_iter().flatten().map(Spread::count);
+        numbers.into_iter().flatten().all(|number| number == 0) && counts.all(|count| count == 0)
+    }
+
     fn joined(
         &self,
         other: &Self,
@@ -275,6 +318,35 @@ impl Totals {
             write: spread(&self.write, &other.write),
         }
     }
+}
+
+/// Whether a socket has counted less than it had.
+pub(super) fn has_fallen(was: &Listener, now: &Listener) -> bool {
+    counts(was)
+        .into_iter()
+        .zip(counts(now))
+        .any(|(was, now)| was.zip(now).is_some_and(|(was, now)| now < was))
+}
+
+/// All numbers of the totals, without looking at buckets.
+fn counts(listener: &Listener) -> [Option<u64>; 12] {
+    let (queue, turns) = (&listener.queue, listener.turns.as_ref());
+    let connections = listener.connections.as_ref();
+    let count = |durations: Option<&Durations>| durations.map(|it| it.count);
+    [
+        queue.overflows,
+        queue.drops,
+        connections.and_then(|it| it.accepts),
+        connections.and_then(|it| it.late_accepts),
+        connections.and_then(|it| it.closes),
+        connections.and_then(|it| it.aborted),
+        turns.map(|it| it.total),
+        count(connections.and_then(|it| it.wait.as_ref())),
+        count(connections.and_then(|it| it.lifetime.as_ref())),
+        count(turns.and_then(|it| it.read_wait.as_ref())),
+        count(turns.map(|it| &it.answer)),
+        count(turns.map(|it| &it.write)),
+    ]
 }
 
 fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {

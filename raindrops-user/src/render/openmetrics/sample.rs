@@ -25,10 +25,6 @@ impl Sample {
         Some(Self::Seconds(Seconds { micros }))
     }
 
-    pub(super) fn spread(spread: &Spread) -> Option<Self> {
-        Some(Self::Spread(spread.clone()))
-    }
-
     /// What several slabs say of one field.
     pub(super) fn with(self, other: Self, is_max: bool) -> Self {
         match (self, other) {

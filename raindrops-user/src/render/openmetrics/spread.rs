@@ -44,6 +44,16 @@ impl Spread {
         sum
     }
 
+    /// What of these `now` does not have any more.
+    pub(super) fn less(&self, now: &Self) -> Self {
+        let mut lost = self.clone();
+        for (count, now) in lost.counts.iter_mut().zip(now.counts) {
+            *count = count.saturating_sub(now);
+        }
+        lost.sum_us = lost.sum_us.saturating_sub(now.sum_us);
+        lost
+    }
+
     /// Each bound with how many durations are up to it.
     pub(super) fn cumulated(&self) -> impl Iterator<Item = (Seconds, u64)> {
         let counts = self.counts.iter().scan(0u64, |sum, count| {

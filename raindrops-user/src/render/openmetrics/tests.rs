@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Continuity, Dialect, Type, families, view};
 use crate::{
     fact::Fact,
-    view::{Gap, View, slabs::Number},
+    view::{Durations, Gap, View, slabs::Number},
 };
 
 fn example() -> View {
@@ -248,4 +248,93 @@ fn the_catalogue_names_each_family_once_and_units_in_names() {
         assert!(family.kind != Type::Counter || !family.name.ends_with("_total"));
         assert!(family.help.ends_with('.'), "{}", family.name);
     }
+}
+
+/// What users who may bind sockets make of a host: 300 on TCP, 3,000 abstract ones.
+fn crowded() -> View {
+    let mut view = example();
+    let (tcp, unix) = (view.listeners[0].clone(), view.listeners[4].clone());
+    view.groups.clear();
+    view.listeners.clear();
+    for number in 0..300 {
+        let mut listener = tcp.clone();
+        listener.id = format!("1:{number}");
+        listener.address = format!("127.0.0.1:{}", 20_000 + number);
+        view.listeners.push(listener);
+    }
+    let none = Durations {
+        count: 0,
+        sum_us: 0,
+        p50_us: None,
+        p90_us: None,
+        p99_us: None,
+        max_us: None,
+        buckets: Some(Vec::new()),
+    };
+    for number in 0..3000 {
+        let mut listener = unix.clone();
+        listener.id = format!("1:{}", 1000 + number);
+        listener.address = format!("@made-by-somebody-{number}");
+        listener.server = Fact::Unknown;
+        listener.workers = None;
+        let connections = listener.connections.as_mut().unwrap();
+        connections.accepts = Some(0);
+        connections.active = Some(0);
+        connections.wait = Some(none.clone());
+        let turns = listener.turns.as_mut().unwrap();
+        turns.total = 0;
+        turns.read_wait = Some(none.clone());
+        turns.answer = none.clone();
+        turns.write = none.clone();
+        view.listeners.push(listener);
+    }
+    view
+}
+
+#[test]
+fn what_users_bind_makes_a_bounded_text() {
+    let view = crowded();
+    let all = lines(&view, Dialect::OpenMetrics, "");
+    assert!(all.len() < 40_000, "{}", all.len());
+    let queued = |protocol: &str| {
+        let protocol = format!("protocol=\"{protocol}\"");
+        let queued = all
+            .iter()
+            .filter(|line| line.starts_with("raindrops_listener_queued{"));
+        queued.filter(|line| line.contains(&protocol)).count()
+    };
+    assert_eq!((queued("tcp"), queued("unix")), (300, 200));
+    let left_out = lines(&view, Dialect::OpenMetrics, "raindrops_series_left_out{");
+    assert_eq!(
+        left_out,
+        [
+            "raindrops_series_left_out{of=\"listeners\"} 2800",
+            "raindrops_series_left_out{of=\"members\"} 0",
+            "raindrops_series_left_out{of=\"workers\"} 0",
+        ]
+    );
+}
+
+#[test]
+fn a_histogram_of_a_unix_listener_begins_when_it_counts() {
+    let mut view = crowded();
+    view.listeners.drain(1..view.listeners.len() - 1);
+    let count = |view: &View| {
+        let counts = lines(view, Dialect::OpenMetrics, "accept_wait_seconds_count{");
+        counts
+            .iter()
+            .filter(|line| line.contains("protocol=\"unix\""))
+            .count()
+    };
+    assert_eq!(count(&view), 0);
+    let connections = view.listeners[1].connections.as_mut().unwrap();
+    let wait = connections.wait.as_mut().unwrap();
+    (wait.count, wait.sum_us, wait.buckets) = (1, 10, Some(vec![(Some(16.0), 1)]));
+    assert_eq!(count(&view), 1);
+    // On TCP 0 is told from the first view on.
+    let connections = view.listeners[0].connections.as_mut().unwrap();
+    let wait = connections.wait.as_mut().unwrap();
+    (wait.count, wait.sum_us, wait.buckets) = (0, 0, Some(Vec::new()));
+    let zero = "accept_wait_seconds_count{address=\"127.0.0.1:20000\"";
+    assert_eq!(lines(&view, Dialect::OpenMetrics, zero).len(), 1);
 }

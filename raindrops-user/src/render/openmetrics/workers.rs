@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{continuity::Continuity, listeners::Phases, sample::Sample};
+use super::{
+    continuity::Continuity,
+    listeners::{Key, Phases},
+    sample::Sample,
+};
 use crate::{
     fact::Fact,
     view::{View, Worker},
@@ -72,6 +76,7 @@ pub(super) fn processes<'v>(view: &'v View, continuity: &Continuity) -> Vec<Proc
     let who = Who::of(view);
     let workers = view.workers.iter();
     workers
+        .filter(|worker| continuity.shows_worker(worker.pid))
         .map(|worker| {
             let server = worker.server.value();
             let kept = server.map(|server| continuity.of_server(server));
@@ -80,7 +85,8 @@ pub(super) fn processes<'v>(view: &'v View, continuity: &Continuity) -> Vec<Proc
                 kept.as_ref(),
                 server.map(String::as_str),
             );
-            let index = worker.index.map(|index| index.to_string());
+            let index = continuity.index(worker.pid);
+            let index = index.map(|index| index.to_string());
             Process {
                 worker,
                 labels: vec![
@@ -100,8 +106,7 @@ impl Process<'_> {
     /// Those of its info, which alone name the server.
     pub(super) fn labels_of_info(&self) -> Vec<String> {
         let server = self.worker.server.value().cloned();
-        let more = [server.unwrap_or_default(), self.worker.comm.clone()];
-        [self.labels.as_slice(), &more].concat()
+        [self.labels.as_slice(), &[server.unwrap_or_default()]].concat()
     }
 
     pub(super) fn accepts(&self) -> Option<u64> {
@@ -138,7 +143,11 @@ pub(super) struct Servers {
 /// Servers by their labels.
 pub(super) fn servers(view: &View, continuity: &Continuity) -> BTreeMap<Vec<String>, Servers> {
     let mut all: BTreeMap<Vec<String>, Servers> = BTreeMap::new();
+    let shown = shown(view, continuity);
     for server in &view.servers {
+        if shown.get(&*server.id) == Some(&false) {
+            continue;
+        }
         let Place { container, service } = continuity.of_server(&server.id);
         let sum = all
             .entry(vec![server.kind.clone(), container, service])
@@ -150,4 +159,24 @@ pub(super) fn servers(view: &View, continuity: &Continuity) -> BTreeMap<Vec<Stri
         };
     }
     all
+}
+
+/// Of servers that have listeners or workers, whether one of those has series.
+fn shown<'v>(view: &'v View, continuity: &Continuity) -> BTreeMap<&'v str, bool> {
+    let workers = view.workers.iter().map(|worker| {
+        let is_shown = continuity.shows_worker(worker.pid);
+        (worker.server.value(), is_shown)
+    });
+    let listeners = view.listeners.iter().map(|listener| {
+        let server = listener.server.value();
+        let is_shown = || continuity.of_listener(&Key::of(listener)).is_some();
+        (server, server.is_some() && is_shown())
+    });
+    let mut shown: BTreeMap<&str, bool> = BTreeMap::new();
+    for (server, is_shown) in workers.chain(listeners) {
+        if let Some(server) = server {
+            *shown.entry(server).or_default() |= is_shown;
+        }
+    }
+    shown
 }

@@ -16,7 +16,7 @@ pub(super) const FAMILIES: [Family; 20] = [
     ),
     gauge(
         "raindrops_listener_queue_limit",
-        "Connections that the queue takes before it drops.",
+        "The queue is full, and what comes is dropped, while more than that are queued.",
         "sock_diag",
         "where only /proc/net serves",
         |it| Sample::count(it.levels.limit?),
@@ -35,7 +35,7 @@ pub(super) const FAMILIES: [Family; 20] = [
         help: "Connections in the queue of one of several sockets that share an address.",
         labels: MEMBER,
         source: "sock_diag",
-        absent: "where one socket has the address alone",
+        absent: "where one socket has the address alone, and where there are too many (raindrops_series_left_out)",
         of: Of::Member,
     },
     gauge(
@@ -124,35 +124,35 @@ pub(super) const FAMILIES: [Family; 20] = [
         "Time in the accept queue: from established to the return of accept.",
         "BPF",
         "without BPF, and for unix listeners where the kernel does not tell of arrivals",
-        |it| Sample::spread(it.totals.wait.as_ref()?),
+        |it| it.spread(|totals| totals.wait.as_ref()),
     ),
     histogram(
         "raindrops_listener_lifetime_seconds",
         "From established to the server's close or the reset.",
         "BPF",
         TCP_AND_BPF,
-        |it| Sample::spread(it.totals.lifetime.as_ref()?),
+        |it| it.spread(|totals| totals.lifetime.as_ref()),
     ),
     histogram(
         "raindrops_listener_read_wait_seconds",
         "From the later of data and accept to the first read.",
         "BPF",
         "where turns are not seen, or the kernel does not tell when data comes",
-        |it| Sample::spread(it.totals.read_wait.as_ref()?),
+        |it| it.spread(|totals| totals.read_wait.as_ref()),
     ),
     histogram(
         "raindrops_listener_answer_seconds",
         "From the first read of a turn to the first write: the server's time to the first byte.",
         "BPF",
         "where turns are not seen, or are turned off",
-        |it| Sample::spread(it.totals.answer.as_ref()?),
+        |it| it.spread(|totals| totals.answer.as_ref()),
     ),
     histogram(
         "raindrops_listener_write_seconds",
         "From the first write of an answer to the last.",
         "BPF",
         "where turns are not seen, or are turned off",
-        |it| Sample::spread(it.totals.write.as_ref()?),
+        |it| it.spread(|totals| totals.write.as_ref()),
     ),
 ];
 

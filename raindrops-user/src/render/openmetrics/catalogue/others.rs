@@ -36,7 +36,7 @@ pub(super) const SLABS: [Family; 3] = [
     },
 ];
 
-pub(super) const ITSELF: [Family; 4] = [
+pub(super) const ITSELF: [Family; 5] = [
     Family {
         name: "raindrops_source_up",
         kind: Type::Gauge,
@@ -56,6 +56,17 @@ pub(super) const ITSELF: [Family; 4] = [
         source: "the daemon",
         absent: "while nothing is missing",
         of: Of::Gap,
+    },
+    Family {
+        name: "raindrops_series_left_out",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Listeners and workers that have no series because there are more than may have some \
+               (metrics_listeners), and addresses whose sockets have no lines of their own.",
+        labels: &["of"],
+        source: "the daemon",
+        absent: "never",
+        of: Of::LeftOut,
     },
     Family {
         name: "raindrops_view_timestamp_seconds",

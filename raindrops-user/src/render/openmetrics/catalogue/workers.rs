@@ -68,7 +68,7 @@ pub(super) const WORKERS: [Family; 7] = [
         name: "raindrops_worker",
         kind: Type::Info,
         unit: None,
-        help: "Which server the worker is of, and what it is called.",
+        help: "Which server the worker is of.",
         labels: WORKER_INFO,
         source: "/proc",
         absent: "never",

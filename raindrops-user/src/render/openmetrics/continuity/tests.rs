@@ -89,7 +89,7 @@ fn many_sockets_that_are_gone_take_bounded_memory() {
     }
     assert_eq!(exported(&before, &continuity), Some((1001, 1001, 10_010)));
     let kept = continuity.listeners.values().next().unwrap();
-    assert_eq!(kept.gone.len(), APART);
+    assert_eq!(kept.gone.len(), kept::APART);
 }
 
 #[test]
@@ -156,4 +156,170 @@ fn gaps_never_fall() {
     }
     view.gaps.clear();
     assert_eq!(continuity.next(&view, &view).gaps()["map-full"], 7);
+}
+
+#[test]
+fn a_socket_that_listens_again_does_not_let_its_sum_fall() {
+    let mut before = view(1, &[("a", 10)]);
+    let mut continuity = Continuity::of(&before);
+    for (second, accepts, expected) in [(2, 12, 12), (3, 2, 12), (4, 5, 15), (5, 0, 15), (6, 1, 16)]
+    {
+        let now = view(second, &[("a", accepts)]);
+        continuity = continuity.next(&before, &now);
+        let found = exported(&now, &continuity);
+        assert_eq!(found, Some((expected, expected, expected * 10)), "{second}");
+        before = now;
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_shared() {
+    let first = view(1, &[("a", 10), ("b", 5)]);
+    let second = view(2, &[("a", 11)]);
+    let third = view(3, &[("a", 12)]);
+    let before = Continuity::of(&first).next(&first, &second);
+    let after = before.next(&second, &third);
+    let kept = |continuity: &Continuity| Arc::clone(continuity.listeners.values().next().unwrap());
+    assert!(Arc::ptr_eq(&kept(&before), &kept(&after)));
+    // Nor is it told apart for ever, and its figures stay.
+    let later = view(1000, &[("a", 12)]);
+    let after = after.next(&third, &later);
+    assert!(kept(&after).gone.is_empty());
+    assert_eq!(exported(&later, &after), Some((17, 17, 170)));
+}
+
+#[test]
+fn sockets_of_all_addresses_that_are_gone_are_bounded() {
+    const ADDRESSES: u64 = 64;
+    let crowd = |round: u64| {
+        let mut view = view(round, &[]);
+        let like = example().listeners[0].clone();
+        for address in 0..ADDRESSES {
+            for number in [0, round] {
+                let mut socket = like.clone();
+                socket.id = format!("{address}-{number}");
+                socket.address = format!("127.0.0.1:{address}");
+                view.listeners.push(socket);
+            }
+        }
+        view
+    };
+    let mut before = crowd(1);
+    let mut continuity = Continuity::of(&before);
+    for round in 2..50 {
+        let now = crowd(round);
+        continuity = continuity.next(&before, &now);
+        before = now;
+    }
+    let apart: usize = continuity.listeners.values().map(|it| it.gone.len()).sum();
+    assert_eq!(apart, MOST_APART);
+    assert_eq!(
+        exported(&before, &continuity).map(|it| it.0),
+        Some(2000 * 50)
+    );
+}
+
+/// The example with sockets called like this, and nothing else.
+fn called(names: &[&str]) -> View {
+    let mut view = example();
+    let (tcp, unix) = (view.listeners[0].clone(), view.listeners[5].clone());
+    view.workers.clear();
+    view.servers.clear();
+    view.listeners = names
+        .iter()
+        .map(|name| {
+            let mut listener = if name.starts_with('@') {
+                unix.clone()
+            } else {
+                tcp.clone()
+            };
+            listener.id = (*name).to_owned();
+            listener.address = (*name).to_owned();
+            listener.server = Fact::Unknown;
+            listener.workers = None;
+            listener
+        })
+        .collect();
+    view
+}
+
+#[test]
+fn series_do_not_come_and_go_where_not_all_can_have_some() {
+    let bounds = Bounds::of(2);
+    let mut before = called(&[]);
+    let mut continuity = Continuity::bounded(&before, bounds);
+    let steps: [(&[&str], &[&str]); 6] = [
+        (&["@b", "@c", "@d"], &["@b", "@c"]),
+        // Others of the same kind have none while these are there.
+        (&["@a", "@b", "@c", "@d"], &["@b", "@c"]),
+        (&["@a", "@c", "@d"], &["@a", "@c"]),
+        // TCP comes first.
+        (&["@a", "@c", "1:1"], &["1:1", "@a"]),
+        (&["@a", "1:1", "1:2", "1:3"], &["1:1", "1:2"]),
+        (&["@a", "1:2", "1:3", "1:0"], &["1:0", "1:2"]),
+    ];
+    for (there, expected) in steps {
+        let view = called(there);
+        continuity = continuity.next_bounded(&before, &view, bounds);
+        let series = crate::render::openmetrics::listeners::series(&view, &continuity);
+        let mut shown: Vec<&str> = series.iter().map(|it| &*it.labels[0]).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, expected, "{there:?}");
+        let left_out = there.len() - expected.len();
+        assert_eq!(continuity.left_out().listeners, left_out as u64);
+        before = view;
+    }
+}
+
+#[test]
+fn a_listener_that_was_used_is_no_less_when_it_is_idle() {
+    let bounds = Bounds::of(1);
+    let is_shown = |continuity: &Continuity, view: &View, address: &str| {
+        let series = crate::render::openmetrics::listeners::series(view, continuity);
+        series[0].labels[0] == address
+    };
+    let idle = called(&["@a", "@b"]);
+    let mut used = idle.clone();
+    used.listeners[1].queue.queued = Some(1);
+    let mut both = used.clone();
+    both.listeners[0].queue.queued = Some(1);
+    let mut continuity = Continuity::bounded(&idle, bounds);
+    assert!(is_shown(&continuity, &idle, "@a"));
+    for (before, view) in [(&idle, &used), (&used, &idle), (&idle, &both)] {
+        continuity = continuity.next_bounded(before, view, bounds);
+        assert!(is_shown(&continuity, view, "@b"));
+    }
+}
+
+#[test]
+fn workers_of_what_has_no_series_have_none() {
+    let pids =
+        |continuity: &Continuity| -> Vec<u32> { continuity.workers.keys().copied().collect() };
+    let mut view = example();
+    view.listeners.truncate(2);
+    view.listeners[0].server = Fact::Nothing;
+    view.workers.truncate(4);
+    view.servers.retain(|server| server.kind != "puma");
+    // Of nginx, which is known.
+    let continuity = Continuity::bounded(&view, Bounds::of(1));
+    assert_eq!(pids(&continuity), [2101, 2102]);
+    assert_eq!(continuity.left_out().workers, 2);
+    assert_eq!(continuity.left_out().listeners, 1);
+    let servers = crate::render::openmetrics::workers::servers(&view, &continuity);
+    let kinds: Vec<&str> = servers.keys().map(|labels| &*labels[0]).collect();
+    assert_eq!(kinds, ["nginx"]);
+}
+
+#[test]
+fn a_worker_cannot_change_its_number() {
+    let mut before = example();
+    before.workers[0].index = None;
+    let mut continuity = Continuity::of(&before);
+    for (told, expected) in [(Some(0), Some(0)), (Some(7), Some(0)), (None, Some(0))] {
+        let mut view = example();
+        view.workers[0].index = told;
+        continuity = continuity.next(&before, &view);
+        assert_eq!(continuity.index(view.workers[0].pid), expected, "{told:?}");
+        before = view;
+    }
 }

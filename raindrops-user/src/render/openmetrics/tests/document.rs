@@ -10,7 +10,7 @@ const INTRODUCTION: &str = "\
 
 <!-- Made of the catalogue in raindrops-user/src/render/openmetrics: UPDATE_GOLDEN=1 cargo test -p raindrops-user --lib document -->
 
-`GET /metrics` on the daemon's socket, and on TCP with `--listen-tcp`, answers in OpenMetrics 1.0; in Prometheus's own text format 0.0.4 where `Accept` names `text/plain` and not OpenMetrics. `--textfile DIR` writes the latter to `DIR/raindrops.prom` every 15 seconds, for node_exporter's collector. `raindrops show --format openmetrics` prints the former; of LISTENERs that it is told, without what sockets have counted that are gone.
+`GET /metrics` on the daemon's socket, and on TCP with `--listen-tcp`, answers in OpenMetrics 1.0; in Prometheus's own text format 0.0.4 where `Accept` names `text/plain` and not OpenMetrics. `--textfile DIR` writes the latter to `DIR/raindrops.prom` every 15 seconds, for node_exporter's collector: not while the figures are over 10 s old because the sampler hangs, so that `node_textfile_mtime_seconds` tells how old they are, as `raindrops_view_timestamp_seconds` does in both. `raindrops show --format openmetrics` prints the former; of LISTENERs that it is told, without what sockets have counted that are gone.
 
 `contrib/prometheus` has a job to scrape it, recording rules and alerts, `contrib/grafana` a dashboard for many hosts.
 
@@ -18,9 +18,18 @@ const INTRODUCTION: &str = "\
 
 * What is not known has no line. 0 means that it is known to be 0.
 * A listener is one series for each network namespace, protocol and address. Several sockets on one address are summed (SO_REUSEPORT; a unix path that was bound anew): a sum has a line only while all its parts are known. Peaks are not summed.
-* Counters do not fall while their series lives. When one of several sockets closes, its last figures stay in the sum, but for what it counted after the last view, of which there is at least one a second. An address whose sockets all closed goes on with its sums if it is back within five minutes. The series of a socket that was alone ends with it; the next one begins at 0. What the daemon has counted ends with the daemon.
-* Worker series end with the worker. Only they have a pid.
+* Counters do not fall while their series lives. When one of several sockets closes, its last figures stay in the sum, but for what it counted after the last view, of which there is at least one a second. Of each address 64 such sockets, and 2,048 of all, are told apart for five minutes: one that a reading has missed and that is back in that time is not counted twice. An address whose sockets all closed goes on with its sums if it is back within five minutes. A socket that was shut down and listens again counts from 0 in the view; its series goes on from where it was, but begins anew where a view came in between. The series of a socket that was alone ends with it; the next one begins at 0. What the daemon has counted ends with the daemon.
+* Worker series end with the worker. Only they have a pid. No label is what a process calls itself: it could have another name at each scrape.
+* A histogram of a unix listener has lines from when it has counted something, because most unix listeners of a host never do: no line is no 0 here, and `rate()` misses the first observations. Those of TCP listeners are there from the start.
 * Histograms of durations have the same bounds everywhere. Each is also a bound of the histograms that the kernel half keeps, so counts are exact; a duration that is exactly a bound, to the nanosecond, counts as above it.
+
+### What has series
+
+Any user may bind sockets and start processes. So at most 500 listeners (addresses) have series, `--metrics-listeners` others: those of servers of a known kind first, then TCP, then those that have been used (something was accepted, is open or has waited), then the rest. Of equals those come first that have series already, then in the order of namespace, protocol and address. A listener does not fall behind while it has series, so that these do not come and go; when one that comes first takes its place, they end, and begin again with what its sockets have counted.
+
+Workers have series where one of their listeners has, twice as many at most, in the same order; servers where one of their listeners or workers has. Sockets that share an address have lines of their own (`raindrops_member_queued`) where there are not too many: four times as many at most, whole addresses in the same order.
+
+`raindrops_series_left_out` says how many have none. Above 0, sums over series are not those of the host; `contrib` has an alert. `raindrops show` and `/v1/view` have all.
 
 | label | meaning |
 |---|---|
@@ -30,9 +39,10 @@ const INTRODUCTION: &str = "\
 | `service` | the systemd unit of the workers, else their server's kind (`unicorn`, `nginx`), else empty. Where several units serve one address, the first in the alphabet. It stays while no worker is there to say it |
 | `member` | number of one of several sockets on an address, from 0 on, by inode: the others move up when one closes |
 | `phase` | `waiting` (data is there, no thread works on it), `reading` (the rest of the request is waited for), `calling` (the application works on it), `writing` (the answer is sent), `blocked` (part of `writing`: the client does not take it). Where ends of answers are not seen (`--turns light`), `writing` includes idle keep-alive connections |
-| `pid`, `index` | of the worker; the server's own number of it, empty where it has none |
+| `pid`, `index` | of the worker; the server's own number of it, empty where it has none. It stays the first that was told |
 | `kind` | of the server. Servers of one kind that one unit runs are one series: workers are summed, and the skew is the greatest |
-| `server`, `comm` | id of the worker's server in the view, its pid in it; name of the process |
+| `server` | id of the worker's server in the view, its pid in it |
+| `of` | `listeners`, `workers`; `members`: addresses whose sockets have no lines of their own |
 | `slab`, `field` | names that the application chose. Slabs of one name in one service are summed; one that ends takes its part along |
 | `what` | code of the gap, as in `gaps[]` of the view. The most that was missing at one time since the daemon started |
 
