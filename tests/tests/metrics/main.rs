@@ -3,6 +3,7 @@
 mod alerts;
 mod contrib;
 mod counters;
+mod crowd;
 mod hosts;
 mod tcp;
 mod textfile;
