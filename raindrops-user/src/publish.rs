@@ -40,6 +40,10 @@ const YOUNG: Duration = Duration::from_millis(100);
 const KEEPS_COMING: Duration = Duration::from_millis(500);
 /// The sampler's time is not spent on a rendering that takes longer.
 const CHEAP: Duration = Duration::from_millis(1);
+/// A form whose rendering takes longer is not rendered of each view.
+const DEAR: Duration = Duration::from_millis(20);
+/// The part of the time that rendering such a form may take: one in so many.
+const SPARING: u32 = 10;
 
 /// An answer that is the same for every client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +237,12 @@ impl Asked {
         requests.push(request);
     }
 
+    fn last_took(&self, form: Form) -> Duration {
+        let requests = lock(&self.0);
+        let request = requests.iter().find(|request| request.form == form);
+        request.map_or(Duration::ZERO, |request| request.took)
+    }
+
     /// Forms of which more requests are likely, and that are rendered quickly.
     fn ahead(&self) -> Vec<Form> {
         let is_likely = |request: &&Request| {
@@ -252,6 +262,8 @@ impl Asked {
 pub struct Hub {
     latest: Mutex<Option<Arc<Published>>>,
     asked_forms: Arc<Asked>,
+    /// Views that dear forms were rendered of last.
+    dear: Mutex<Vec<(Form, Arc<Published>)>>,
     /// When a reader last came.
     read: Mutex<Option<Instant>>,
     /// Who publishes, and whether it is asked for a view at once.
@@ -291,10 +303,15 @@ impl Hub {
         for form in self.asked_forms.ahead() {
             published.rendered(form);
         }
+        let no_longer_asked = {
+            let mut dear = lock(&self.dear);
+            let is_late = |it: &mut (Form, Arc<Published>)| !self.is_young_enough(it.0, &it.1);
+            dear.extract_if(.., is_late).collect::<Vec<_>>()
+        };
         let previous = lock(&self.latest).replace(published);
         self.replaced.notify_waiters();
         // Freed here, after the locks are released: a large view takes a while.
-        drop(previous);
+        drop((previous, no_longer_asked));
     }
 
     /// The latest view; `None` before the first.
@@ -302,6 +319,28 @@ impl Hub {
     pub fn latest(&self) -> Option<Arc<Published>> {
         *lock(&self.read) = Some(Instant::now());
         lock(&self.latest).clone()
+    }
+
+    /// What to answer a form of: the latest view, or where its rendering takes long an earlier one that
+    /// is rendered already, so that no more than a tenth of the time is spent on it.
+    #[must_use]
+    pub fn affordable(&self, form: Form, latest: &Arc<Published>) -> Arc<Published> {
+        let mut dear = lock(&self.dear);
+        dear.retain(|(it, earlier)| *it != form || self.is_young_enough(form, earlier));
+        if self.asked_forms.last_took(form) < DEAR {
+            return Arc::clone(latest);
+        }
+        if let Some((_, earlier)) = dear.iter().find(|(it, _)| *it == form) {
+            return Arc::clone(earlier);
+        }
+        dear.push((form, Arc::clone(latest)));
+        Arc::clone(latest)
+    }
+
+    /// Long before it would look as though the sampler were stuck.
+    fn is_young_enough(&self, form: Form, earlier: &Published) -> bool {
+        let rest = self.asked_forms.last_took(form) * SPARING;
+        earlier.age() < rest.min(STALE / 2)
     }
 
     /// The latest view, for who does not count as a reader: no more views need be made for him.

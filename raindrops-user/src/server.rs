@@ -17,6 +17,7 @@ mod route;
 mod stall;
 mod stream;
 pub mod tcp;
+mod unread;
 
 pub use self::{answer::AGE_MS, history::Archive};
 
@@ -83,6 +84,8 @@ pub struct Limits {
     pub header: Duration,
     /// For a client to take an answer, or a line of a stream, from when it first makes the server wait.
     pub stall: Duration,
+    /// Bytes of answers that clients have not taken. Where there are more, those with the oldest go.
+    pub unread_bytes: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Age of the view from which on the sampler counts as stuck.
@@ -98,6 +101,7 @@ impl Default for Limits {
             refusals: 64,
             header: Duration::from_secs(10),
             stall: Duration::from_secs(30),
+            unread_bytes: 64 << 20,
             head_bytes: 16 * 1024,
             stale: STALE,
             reading: Duration::from_secs(2),
@@ -130,7 +134,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let crowd = Crowd::new(limits.connections);
+    let crowd = Crowd::new(limits);
     let refusals = Arc::new(Semaphore::new(limits.refusals));
     let (stopping, stopped) = watch::channel(());
     let mut tasks = JoinSet::new();
@@ -154,9 +158,11 @@ pub async fn serve(
                 continue;
             }
         };
-        if let Some(place) = crowd.enter() {
+        let peer = Peer::of(&stream);
+        if let Some(place) = crowd.enter(peer) {
             let sources = Arc::clone(&sources);
-            tasks.spawn(connection(stream, sources, limits, stopped.clone(), place));
+            let stopped = stopped.clone();
+            tasks.spawn(connection(stream, peer, sources, limits, stopped, place));
         } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
             log::debug!("refused a client: {} are connected", limits.connections);
             tasks.spawn(refuse(stream, permit));
@@ -180,23 +186,23 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 async fn connection(
     stream: UnixStream,
+    peer: Peer,
     sources: Arc<Sources>,
     limits: Limits,
     stopping: watch::Receiver<()>,
     place: Place,
 ) {
-    let place = &place;
-    let peer = Peer::of(&stream);
+    let place = &Arc::new(place);
     let streams_stop = stopping.clone();
     let service = service_fn(|request| {
         let (sources, stopping) = (Arc::clone(&sources), streams_stop.clone());
         async move {
             place.is_used();
-            let response = respond(&request, peer, &sources, limits, stopping).await;
-            if matches!(response.body(), Either::Left(_)) {
-                place.rests();
-            }
-            Ok::<_, Infallible>(response)
+            let made = respond(&request, peer, &sources, limits, stopping, place).await;
+            Ok::<_, Infallible>(made.map(|made| match made {
+                Either::Left(whole) => Either::Left(Full::new(place.answer(whole))),
+                Either::Right(lines) => Either::Right(lines),
+            }))
         }
     });
     drive(stream, service, place, limits, stopping).await;
@@ -223,9 +229,10 @@ async fn drive<S, H>(
     let io = TokioIo::new(Stalling::new(stream, limits.stall));
     let mut connection = pin!(http.serve_connection(io, service));
     let ended = tokio::select! {
+        biased;
         ended = &mut connection => ended,
         () = place.wanted() => {
-            log::debug!("an idle connection is closed for a new one");
+            log::debug!("a connection is closed that is idle or does not read, for another");
             return;
         }
         _ = stopping.changed() => {
@@ -239,7 +246,10 @@ async fn drive<S, H>(
 }
 
 /// An answer, or one that does not end by itself.
-type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, io::Error>>;
+type Made = Either<Bytes, Lines>;
+type Lines = UnsyncBoxBody<Bytes, io::Error>;
+/// That, in the client's hands.
+type Body = Either<Full<Bytes>, Lines>;
 
 async fn respond<B>(
     request: &Request<B>,
@@ -247,7 +257,8 @@ async fn respond<B>(
     sources: &Sources,
     limits: Limits,
     stopping: watch::Receiver<()>,
-) -> Response<Body> {
+    place: &Arc<Place>,
+) -> Response<Made> {
     let Sources {
         hub,
         desk,
@@ -272,7 +283,8 @@ async fn respond<B>(
             forgotten(time::timeout(limits.reading, hub.renewed()).await.is_ok())
         }
         Reply::Stream(wish) => {
-            let lines = stream::lines(Arc::clone(hub), wish, limits.stall, stopping);
+            let place = Arc::clone(place);
+            let lines = stream::lines(Arc::clone(hub), wish, limits.stall, stopping, place);
             return answer::lines().map(|()| Either::Right(lines.boxed_unsync()));
         }
     };

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Audience, CHEAP, Form, Hub, KEEPS_COMING, YOUNG};
+use super::{Audience, CHEAP, DEAR, Form, Hub, KEEPS_COMING, SPARING, YOUNG};
 use crate::{render::json::Buckets, view::View};
 
 fn view() -> View {
@@ -115,4 +115,30 @@ fn who_asks_for_the_age_is_no_reader() {
     assert_eq!(hub.age(), None);
     hub.publish(view());
     assert!(hub.age().is_some() && !hub.is_read());
+}
+
+#[test]
+fn what_takes_long_to_render_is_rendered_a_tenth_of_the_time() {
+    let hub = Hub::new();
+    hub.publish(view());
+    let answered = || {
+        let latest = hub.latest().unwrap();
+        let published = hub.affordable(Form::Text, &latest);
+        let _ = published.answer(Form::Text);
+        (Arc::ptr_eq(&published, &latest), published)
+    };
+    assert!(answered().0);
+    hub.asked_forms.took(Form::Text, DEAR);
+    let (_, dear) = answered();
+    hub.publish(view());
+    let (is_latest, published) = answered();
+    assert!(!is_latest && Arc::ptr_eq(&published, &dear));
+    let others = hub.affordable(Form::Diagnosis, &hub.latest().unwrap());
+    assert!(!Arc::ptr_eq(&others, &dear), "that is not dear");
+    drop((published, others));
+    thread::sleep(DEAR * SPARING);
+    assert_eq!(Arc::strong_count(&dear), 2);
+    hub.publish(view());
+    assert_eq!(Arc::strong_count(&dear), 1, "nobody asks for it any more");
+    assert!(answered().0);
 }

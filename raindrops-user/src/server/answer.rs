@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
     body::Bytes,
@@ -10,9 +9,9 @@ use hyper::{
 };
 use serde::Serialize;
 
-use crate::{publish::rendered, render::json};
+use crate::{publish::rendered, render::json, view::durations::millis};
 
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Bytes>;
 
 /// Age in milliseconds of the view that an answer is made of.
 pub const AGE_MS: HeaderName = HeaderName::from_static("raindrops-age-ms");
@@ -28,7 +27,7 @@ pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-
 /// The length is set here so that HEAD tells it too.
 pub fn answer(status: StatusCode, kind: HeaderValue, body: Bytes) -> Answer {
     let length = HeaderValue::from(body.len());
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, kind);
@@ -55,10 +54,6 @@ pub fn of_age(mut answer: Answer, age: Duration) -> Answer {
     let age = HeaderValue::from(millis(age));
     answer.headers_mut().insert(AGE_MS, age);
     answer
-}
-
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A value that is rendered for this request alone.

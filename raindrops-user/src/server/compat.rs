@@ -27,7 +27,7 @@ use self::{
     place::{Form, Place, place},
 };
 use super::{
-    Body, Sources,
+    Made, Sources,
     answer::{Answer, JSON, answer, error, of_age},
     path,
     peer::Peer,
@@ -121,7 +121,7 @@ pub async fn record(sources: Arc<Sources>) {
     }
 }
 
-pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) -> Response<Body> {
+pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) -> Response<Made> {
     let Some(published) = hub.latest() else {
         let hint = "the daemon is starting: ask again in a second";
         let none = error(
@@ -360,7 +360,7 @@ fn thresholds(query: Option<&str>) -> Thresholds {
     thresholds
 }
 
-fn tail(lines: Lines) -> Response<Body> {
+fn tail(lines: Lines) -> Response<Made> {
     let mut response = Response::new(Either::Right(lines.boxed_unsync()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, PLAIN);

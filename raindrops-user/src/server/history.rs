@@ -8,10 +8,7 @@ use std::{
 };
 
 use hyper::{StatusCode, body::Bytes};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task, time,
-};
+use tokio::{sync::Semaphore, task, time};
 
 use super::answer::{Answer, JSON, error, ok};
 use crate::{
@@ -19,9 +16,6 @@ use crate::{
     publish::rendered,
     render::json,
 };
-
-/// Answers that clients have not read yet: each can be megabytes.
-const UNREAD: usize = 8;
 
 /// Which part of the past is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +33,6 @@ pub struct Archive {
     history: Arc<History>,
     /// The one answer that is made.
     making: Semaphore,
-    unread: Arc<Semaphore>,
     last: Mutex<Option<Made>>,
 }
 
@@ -51,25 +44,12 @@ struct Made {
     body: Bytes,
 }
 
-/// A body and the place that it takes until the client has it.
-struct Held {
-    body: Bytes,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.body
-    }
-}
-
 impl Archive {
     #[must_use]
     pub fn new(history: Arc<History>) -> Self {
         Self {
             history,
             making: Semaphore::new(1),
-            unread: Arc::new(Semaphore::new(UNREAD)),
             last: Mutex::default(),
         }
     }
@@ -97,12 +77,11 @@ impl Archive {
 
     /// `None` when it could not be made, which the log tells.
     async fn made(&self, wish: Wish) -> Option<Bytes> {
-        let permit = Arc::clone(&self.unread).acquire_owned().await.ok()?;
         let _making = self.making.acquire().await.ok()?;
         let newest = self.history.newest();
         let last = self.last().clone();
-        let body = match last.filter(|it| it.wish == wish && it.newest == newest) {
-            Some(made) => made.body,
+        match last.filter(|it| it.wish == wish && it.newest == newest) {
+            Some(made) => Some(made.body),
             None => {
                 let body = self.merge(wish.clone()).await?;
                 *self.last() = Some(Made {
@@ -110,13 +89,9 @@ impl Archive {
                     newest,
                     body: body.clone(),
                 });
-                body
+                Some(body)
             }
-        };
-        Some(Bytes::from_owner(Held {
-            body,
-            _permit: permit,
-        }))
+        }
     }
 
     async fn merge(&self, wish: Wish) -> Option<Bytes> {

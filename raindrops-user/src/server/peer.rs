@@ -24,6 +24,15 @@ impl Peer {
         ours: u32::MAX,
     };
 
+    /// Another than the daemon's.
+    #[cfg(test)]
+    pub const fn user(uid: u32) -> Self {
+        Self {
+            uid: Some(uid),
+            ours: 0,
+        }
+    }
+
     pub fn of(stream: &UnixStream) -> Self {
         Self {
             uid: stream.peer_cred().ok().map(|it| it.uid()),

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::{
     answer::{
-        Answer, JSON, LINES, OPENMETRICS, PROMETHEUS, TEXT, answer, error, millis, not_allowed,
-        of_age, ok, value,
+        Answer, JSON, LINES, OPENMETRICS, PROMETHEUS, TEXT, answer, error, not_allowed, of_age, ok,
+        value,
     },
     compat,
     connections::Asked,
@@ -29,7 +29,7 @@ use crate::{
         openmetrics::Dialect,
     },
     select::{self, SelectError},
-    view::{View, Worker, connections::Question},
+    view::{View, Worker, connections::Question, durations::millis},
 };
 
 /// All of this for programs, OpenAPI 3.1; kept true by tests.
@@ -134,10 +134,15 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, peer: Peer, stale: Duration) 
         .into();
     };
     let age = published.age();
+    let whole = |form| {
+        let published = hub.affordable(form, &published);
+        let age = published.age();
+        of_age(whole(&published, form, age, stale), age).into()
+    };
     let answer = match route {
-        Route::Whole(form) => whole(&published, form, age, stale),
+        Route::Whole(form) => return whole(form),
         Route::Listeners(which, buckets) => listeners(published.view(), which, buckets),
-        Route::AllWorkers => whole(&published, Form::Workers(peer.audience()), age, stale),
+        Route::AllWorkers => return whole(Form::Workers(peer.audience())),
         Route::Workers(which) => workers(published.view(), which, peer.audience()),
         Route::Connections(which) => return connections(published, which, peer),
         Route::Stream(..) if method == Method::HEAD => ok(LINES, Bytes::new()),
@@ -146,8 +151,8 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, peer: Peer, stale: Duration) 
             return Reply::Stream(stream::Wish { form, interval });
         }
         Route::History(which) => return past(&published, which),
-        Route::View(buckets) => whole(&published, Form::View(buckets, peer.audience()), age, stale),
-        Route::Metrics => whole(&published, Form::Metrics(dialect(request)), age, stale),
+        Route::View(buckets) => return whole(Form::View(buckets, peer.audience())),
+        Route::Metrics => return whole(Form::Metrics(dialect(request))),
         Route::Description => return ok(JSON, Bytes::from_static(DESCRIPTION.as_bytes())).into(),
         Route::Health => health(&published, age, stale),
         Route::Nowhere | Route::Reset => nowhere(request.uri().path()),

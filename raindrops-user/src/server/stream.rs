@@ -5,14 +5,17 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use http_body_util::channel::{Channel, Sender};
-use hyper::body::Bytes;
-use tokio::{sync::watch, time};
+use hyper::body::{Body, Bytes, Frame};
+use tokio::{sync::watch, task::AbortHandle, time};
 
+use super::crowd::Place;
 use crate::publish::{Form, Hub, Published};
 
 /// What a client waits for.
@@ -22,7 +25,30 @@ pub struct Wish {
     pub interval: Duration,
 }
 
-pub type Lines = Channel<Bytes, io::Error>;
+/// Ends what makes the lines when it goes.
+#[derive(Debug)]
+pub struct Lines {
+    lines: Channel<Bytes, io::Error>,
+    sending: AbortHandle,
+}
+
+impl Body for Lines {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.lines).poll_frame(cx)
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.sending.abort();
+    }
+}
 
 /// `patience`: how long a line may wait for the client.
 pub fn lines(
@@ -30,10 +56,14 @@ pub fn lines(
     wish: Wish,
     patience: Duration,
     stopping: watch::Receiver<()>,
+    place: Arc<Place>,
 ) -> Lines {
     let (sender, lines) = Channel::new(1);
-    tokio::spawn(send(sender, hub, wish, patience, stopping));
-    lines
+    let sending = tokio::spawn(send(sender, hub, wish, patience, stopping, place));
+    Lines {
+        lines,
+        sending: sending.abort_handle(),
+    }
 }
 
 async fn send(
@@ -42,6 +72,7 @@ async fn send(
     wish: Wish,
     patience: Duration,
     mut stopping: watch::Receiver<()>,
+    place: Arc<Place>,
 ) {
     // Weak, so that no old view is kept while nothing is sent.
     let mut last: Weak<Published> = Weak::new();
@@ -51,7 +82,7 @@ async fn send(
             published = after(&hub, &last) => published,
             _ = stopping.changed() => return,
         };
-        let line = published.answer(wish.form);
+        let line = place.line(published.answer(wish.form));
         match time::timeout(patience, sender.send_data(line)).await {
             Ok(Ok(())) => {}
             // The client has gone.

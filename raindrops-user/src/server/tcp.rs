@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use http_body_util::Either;
+use http_body_util::{Either, Full};
 use hyper::{Request, StatusCode, header::HOST, http::uri::Authority, service::service_fn};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -71,7 +71,7 @@ impl Port {
     ) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let names = (!self.allow_remote).then_some(self.address.ip());
-        let crowd = Crowd::new(limits.connections);
+        let crowd = Crowd::new(limits);
         let refusals = Arc::new(Semaphore::new(limits.refusals));
         let (stopping, stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
@@ -94,7 +94,7 @@ impl Port {
                     continue;
                 }
             };
-            if let Some(place) = crowd.enter() {
+            if let Some(place) = crowd.enter(Peer::UNKNOWN) {
                 let hub = Arc::clone(&hub);
                 tasks.spawn(client(stream, hub, names, limits, stopped.clone(), place));
             } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
@@ -122,7 +122,7 @@ async fn client(
     stopping: watch::Receiver<()>,
     place: Place,
 ) {
-    let place = &place;
+    let place = &Arc::new(place);
     let service = service_fn(|request| {
         let hub = Arc::clone(&hub);
         async move {
@@ -140,8 +140,8 @@ async fn client(
                     }
                 }
             };
-            place.rests();
-            Ok::<_, Infallible>(answer.map(Either::Left))
+            let answer = answer.map(|body| Either::Left(Full::new(place.answer(body))));
+            Ok::<_, Infallible>(answer)
         }
     });
     drive(stream, service, place, limits, stopping).await;

@@ -8,7 +8,11 @@ use tokio::{
 };
 
 use super::{CEILING, closed, reply, request, start, start_with, view};
-use crate::{publish::Hub, server::Limits};
+use crate::{
+    publish::{Audience, Form, Hub},
+    render::json::Buckets,
+    server::Limits,
+};
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_off() {
@@ -192,4 +196,52 @@ async fn an_aborted_server_leaves_no_file() {
     server.task.abort();
     let _ = server.task.await;
     assert!(!server.path.exists());
+}
+
+/// Clients that take nothing, each of another document: those with the oldest go, others are answered.
+#[tokio::test]
+async fn answers_that_nobody_takes_are_bounded() {
+    const ASKED: [(&str, Form); 4] = [
+        ("/v1/view", Form::View(Buckets::Hidden, Audience::Trusted)),
+        (
+            "/v1/view?buckets=1",
+            Form::View(Buckets::Shown, Audience::Trusted),
+        ),
+        ("/v1/listeners", Form::Listeners(Buckets::Hidden)),
+        ("/v1/listeners?buckets=1", Form::Listeners(Buckets::Shown)),
+    ];
+    let hub = Hub::new();
+    let mut large = view();
+    large.listeners = vec![large.listeners[0].clone(); 2_000];
+    hub.publish(large);
+    let bytes = |form| hub.latest().unwrap().answer(form).len();
+    let limits = Limits {
+        unread_bytes: bytes(ASKED[2].1) + bytes(ASKED[3].1) + 1_000,
+        ..Limits::default()
+    };
+    let server = start_with(hub, limits);
+    let mut deaf = Vec::new();
+    for (path, _) in ASKED {
+        let mut client = server.connect().await;
+        let question = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        client.write_all(question.as_bytes()).await.unwrap();
+        client.ready(Interest::READABLE).await.unwrap();
+        assert_eq!(server.get("/healthz").await.status, 200);
+        deaf.push(client);
+    }
+    let mut are_cut_off = Vec::new();
+    for client in &mut deaf {
+        let cut_off = async {
+            while !client
+                .ready(Interest::READABLE)
+                .await
+                .unwrap()
+                .is_read_closed()
+            {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        are_cut_off.push(timeout(Duration::from_millis(500), cut_off).await.is_ok());
+    }
+    assert_eq!(are_cut_off, [true, true, false, false]);
 }
