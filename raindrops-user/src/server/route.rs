@@ -80,7 +80,7 @@ impl From<String> for Wrong {
     fn from(what: String) -> Self {
         Self {
             what,
-            hint: "the only query is ?buckets=1, of /v1/view, /v1/listeners and /v1/stream",
+            hint: "the only query is ?buckets=1",
         }
     }
 }
@@ -233,7 +233,10 @@ fn route<'a>(path: &'a str, query: Option<&str>) -> Result<Route<'a>, Wrong> {
             }
         }
     };
-    path::no_query(query)?;
+    path::no_query(query).map_err(|what| Wrong {
+        what,
+        hint: "this path takes no query",
+    })?;
     Ok(route)
 }
 

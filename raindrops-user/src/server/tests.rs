@@ -267,7 +267,7 @@ async fn errors_say_what_is_wrong_and_what_there_is() {
             "/healthz?x",
             400,
             "\"x\" is not understood",
-            "the only query",
+            "this path takes no query",
         ),
         (
             "/v1/listeners/%zz",
