@@ -4,7 +4,8 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -20,6 +21,12 @@ const DEAF: usize = 10;
 const GOOD: usize = 200;
 /// More than the daemon has on a small host, with a buffer for each client.
 const RSS_KIB: u64 = 96 * 1024;
+
+/// Listeners of the host that deaf clients ask about, so that an answer is megabytes.
+const LISTENERS: usize = 300;
+const EACH_OF_ITS_OWN: usize = 150;
+/// The budget of unread answers, the views that they are of, and the daemon itself.
+const RSS_OF_LARGE_KIB: u64 = 224 * 1024;
 
 fn rss_kib(daemon: &Daemon) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
@@ -89,6 +96,39 @@ fn of_bad_clients() -> Result<()> {
         let rss = rss_kib(&daemon)?;
         assert!(rss < RSS_KIB, "{rss} KiB");
         drop((idle, deaf, listeners));
+        assert_eq!(daemon.get("/healthz")?.status, 200);
+        Ok(())
+    })
+}
+
+/// Check that clients that take nothing, each of a view of its own, are cut off before memory goes, and
+/// that streams whose clients have left end.
+#[test]
+fn of_clients_that_read_nothing() -> Result<()> {
+    if !can_run(&[Need::Root]) {
+        return Ok(());
+    }
+    netns::in_new(|| {
+        let listeners = (0..LISTENERS)
+            .map(|_| listening::tcp(8))
+            .collect::<Result<Vec<_>>>()?;
+        let place = Place::new()?;
+        let daemon = place.start(User::Same, &[])?;
+        let mut deaf = Vec::new();
+        for at in 0..EACH_OF_ITS_OWN {
+            let mut client = UnixStream::connect(daemon.socket())?;
+            let path = ["/metrics", "/v1/view?buckets=1"][at % 2];
+            client.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())?;
+            deaf.push(client);
+            let mut leaves = UnixStream::connect(daemon.socket())?;
+            leaves.write_all(b"GET /v1/stream?interval=1m HTTP/1.1\r\nhost: x\r\n\r\n")?;
+            drop(leaves);
+            assert!(daemon.view()?.listeners.len() >= LISTENERS);
+            let rss = rss_kib(&daemon)?;
+            assert!(rss < RSS_OF_LARGE_KIB, "{rss} KiB after {at}");
+            thread::sleep(Duration::from_millis(100));
+        }
+        drop((deaf, listeners));
         assert_eq!(daemon.get("/healthz")?.status, 200);
         Ok(())
     })
