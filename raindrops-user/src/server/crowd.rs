@@ -61,12 +61,12 @@ pub struct Place {
     crowd: Arc<Crowd>,
     /// The user, where that is one who is not trusted.
     other: Option<u32>,
-    use_: Mutex<Use>,
+    usage: Mutex<Usage>,
     give_way: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Use {
+struct Usage {
     /// Answers that are made or that the client has not taken.
     answers: usize,
     wait: Option<Wait>,
@@ -110,10 +110,10 @@ impl Crowd {
         let place = Place {
             crowd: Arc::clone(self),
             other,
-            use_: Mutex::default(),
+            usage: Mutex::default(),
             give_way: Arc::new(Notify::new()),
         };
-        place.begins_to_wait(&mut place.use_(), false);
+        place.begins_to_wait(&mut place.usage(), false);
         Some(place)
     }
 }
@@ -129,15 +129,15 @@ impl Taken {
 }
 
 impl Place {
-    fn use_(&self) -> MutexGuard<'_, Use> {
-        self.use_.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The client has asked.
     pub fn is_used(&self) {
-        let mut use_ = self.use_();
-        use_.answers += 1;
-        if let Some(wait) = use_.wait.take() {
+        let mut usage = self.usage();
+        usage.answers += 1;
+        if let Some(wait) = usage.wait.take() {
             self.crowd.taken().idle.remove(&wait);
         }
     }
@@ -162,14 +162,14 @@ impl Place {
     }
 
     fn rests(&self) {
-        let mut use_ = self.use_();
-        use_.answers -= 1;
-        if use_.answers == 0 {
-            self.begins_to_wait(&mut use_, true);
+        let mut usage = self.usage();
+        usage.answers -= 1;
+        if usage.answers == 0 {
+            self.begins_to_wait(&mut usage, true);
         }
     }
 
-    fn begins_to_wait(&self, use_: &mut Use, has_asked: bool) {
+    fn begins_to_wait(&self, usage: &mut Usage, has_asked: bool) {
         let mut taken = self.crowd.taken();
         let wait = Wait {
             has_asked,
@@ -181,7 +181,7 @@ impl Place {
             give_way: Arc::clone(&self.give_way),
         };
         taken.idle.insert(wait, idle);
-        use_.wait = Some(wait);
+        usage.wait = Some(wait);
     }
 
     /// Ends when the client has to go.
@@ -192,7 +192,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let wait = self.use_().wait.take();
+        let wait = self.usage().wait.take();
         let mut taken = self.crowd.taken();
         if let Some(wait) = wait {
             taken.idle.remove(&wait);
