@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    net::UnixStream,
     time::{Instant, sleep, timeout},
 };
 
@@ -31,6 +32,17 @@ async fn a_request_that_never_ends_is_cut_off() {
     assert!(began.elapsed() >= Duration::from_millis(200));
 }
 
+/// Ends when the server has closed the connection. Does not read, which is what the server waits for.
+async fn cut_off(client: &UnixStream) {
+    loop {
+        let ready = client.ready(Interest::READABLE).await.unwrap();
+        if ready.is_read_closed() {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_nobody_up() {
     let limits = Limits {
@@ -49,18 +61,7 @@ async fn a_client_that_does_not_read_holds_nobody_up() {
     for _ in 0..10 {
         assert_eq!(server.get("/healthz").await.status, 200);
     }
-    // Not by reading, which would be what the server waits for.
-    let given_up = async {
-        while !deaf
-            .ready(Interest::READABLE)
-            .await
-            .unwrap()
-            .is_read_closed()
-        {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(CEILING, given_up).await.unwrap();
+    timeout(CEILING, cut_off(&deaf)).await.unwrap();
     let mut got = Vec::new();
     let _ = timeout(CEILING, deaf.read_to_end(&mut got)).await.unwrap();
     let whole = server.get("/v1/view?buckets=1").await.body.len();
@@ -230,18 +231,9 @@ async fn answers_that_nobody_takes_are_bounded() {
         deaf.push(client);
     }
     let mut are_cut_off = Vec::new();
-    for client in &mut deaf {
-        let cut_off = async {
-            while !client
-                .ready(Interest::READABLE)
-                .await
-                .unwrap()
-                .is_read_closed()
-            {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        are_cut_off.push(timeout(Duration::from_millis(500), cut_off).await.is_ok());
+    for client in &deaf {
+        let within = timeout(Duration::from_millis(500), cut_off(client));
+        are_cut_off.push(within.await.is_ok());
     }
     assert_eq!(are_cut_off, [true, true, false, false]);
 }
