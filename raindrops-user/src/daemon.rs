@@ -33,7 +33,7 @@ use crate::{
     connections,
     logging::{self, LogError},
     publish::{Hub, STALE},
-    render::openmetrics,
+    render::openmetrics::Bounds,
     sampler::{self, Sampler, SamplerError},
     server::{
         self, Limits,
@@ -119,7 +119,6 @@ pub fn run(line: &CommandLine) -> Result<(), DaemonError> {
     logging::start(settings.log.as_deref(), settings.verbose)?;
     line.warn_of_open_secrets(&settings);
     allow_descriptors();
-    openmetrics::set_listeners(settings.metrics.listeners);
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -135,6 +134,7 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
     let (claim, listener) = Claim::take(&settings.socket)?;
     let port = port::open(&settings.metrics)?;
     let hub = Arc::new(Hub::new());
+    hub.bound_series(Bounds::of(settings.metrics.listeners));
     let Some(sampler) = first_view(&settings, &hub, &mut signals).await? else {
         return Ok(());
     };
@@ -174,6 +174,7 @@ async fn live(line: &CommandLine, settings: Settings) -> Result<(), DaemonError>
         line,
         settings,
         sampler: &sampler,
+        hub: &hub,
         compat: &sources.compat,
     };
     let ended = tokio::select! {
@@ -256,6 +257,7 @@ struct Running<'a> {
     line: &'a CommandLine,
     settings: Settings,
     sampler: &'a Sampler,
+    hub: &'a Hub,
     compat: &'a Compat,
 }
 

@@ -7,7 +7,7 @@
 mod merge;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -135,6 +135,19 @@ impl History {
     #[must_use]
     pub const fn keeps_nothing(&self) -> bool {
         self.reach.is_zero()
+    }
+
+    /// Ids of the listeners that steps tell of and whose id and address are as asked for.
+    #[must_use]
+    pub fn ids(&self, is_asked_for: impl Fn(&str, &str) -> bool) -> BTreeSet<String> {
+        let steps = self.since(SystemTime::UNIX_EPOCH);
+        let rows = steps.iter().flat_map(|step| &step.rows);
+        let names: BTreeMap<&str, &str> =
+            rows.map(|(name, _)| (&*name.id, &*name.address)).collect();
+        let asked_for = names
+            .into_iter()
+            .filter(|(id, address)| is_asked_for(id, address));
+        asked_for.map(|(id, _)| id.to_owned()).collect()
     }
 
     /// Those that ended after `from`.

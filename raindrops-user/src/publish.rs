@@ -16,13 +16,13 @@ use std::{
 };
 
 use hyper::body::Bytes;
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified};
 
 use crate::{
     diagnose::diagnose,
     render::{
         json::{self, Buckets},
-        openmetrics::{self, Continuity, Dialect},
+        openmetrics::{self, Bounds, Continuity, Dialect},
         text::{self, Style},
     },
     view::View,
@@ -40,6 +40,8 @@ const YOUNG: Duration = Duration::from_millis(100);
 const KEEPS_COMING: Duration = Duration::from_millis(500);
 /// The sampler's time is not spent on a rendering that takes longer.
 const CHEAP: Duration = Duration::from_millis(1);
+/// Who serves others, too, does not spend longer on a rendering.
+const QUICK: Duration = Duration::from_millis(2);
 /// A form whose rendering takes longer is not rendered of each view.
 const DEAR: Duration = Duration::from_millis(20);
 /// The part of the time that rendering such a form may take: one in so many.
@@ -135,8 +137,8 @@ impl Published {
         self.rendered(form)
     }
 
-    fn rendered(&self, form: Form) -> Bytes {
-        let slot = match form {
+    const fn slot(&self, form: Form) -> &OnceLock<Bytes> {
+        match form {
             Form::Text => &self.text,
             Form::View(Buckets::Hidden, audience) => self.view_json.of(audience),
             Form::View(Buckets::Shown, audience) => self.view_with_buckets.of(audience),
@@ -146,14 +148,17 @@ impl Published {
             Form::Diagnosis => &self.diagnosis,
             Form::Metrics(Dialect::OpenMetrics) => &self.openmetrics,
             Form::Metrics(Dialect::Prometheus) => &self.prometheus,
-        };
+        }
+    }
+
+    fn rendered(&self, form: Form) -> Bytes {
         let render = || {
             let began = Instant::now();
             let bytes = rendered(|out| self.render(form, out));
             self.asked.took(form, began.elapsed());
             bytes
         };
-        slot.get_or_init(render).clone()
+        self.slot(form).get_or_init(render).clone()
     }
 
     /// The whole answer, with a warning where the form has a place for one. Rendered for each
@@ -258,10 +263,14 @@ impl Asked {
 }
 
 /// Where views are published.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hub {
     latest: Mutex<Option<Arc<Published>>>,
     asked_forms: Arc<Asked>,
+    /// How many may have series in /metrics.
+    series: Mutex<Bounds>,
+    /// Taken by who renders what takes long.
+    rendering: Arc<Semaphore>,
     /// Views that dear forms were rendered of last.
     dear: Mutex<Vec<(Form, Arc<Published>)>>,
     /// When a reader last came.
@@ -273,10 +282,31 @@ pub struct Hub {
     replaced: Notify,
 }
 
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Hub {
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            latest: Mutex::default(),
+            asked_forms: Arc::default(),
+            series: Mutex::default(),
+            rendering: Arc::new(Semaphore::new(1)),
+            dear: Mutex::default(),
+            read: Mutex::default(),
+            publisher: OnceLock::new(),
+            asked: AtomicBool::new(false),
+            replaced: Notify::new(),
+        }
+    }
+
+    /// From the next view on.
+    pub fn bound_series(&self, bounds: Bounds) {
+        *lock(&self.series) = bounds;
     }
 
     /// Who is woken to publish a view at once: the calling thread sees to [`Hub::takes_request`]
@@ -293,9 +323,10 @@ impl Hub {
     /// Replaces the latest view. Readers keep the one that they took.
     pub fn publish(&self, view: View) {
         let before = lock(&self.latest).clone();
+        let bounds = *lock(&self.series);
         let continuity = match &before {
-            Some(before) => before.continuity.next(&before.view, &view),
-            None => Continuity::of(&view),
+            Some(before) => before.continuity.next(&before.view, &view, bounds),
+            None => Continuity::of(&view, bounds),
         };
         drop(before);
         let asked = Arc::clone(&self.asked_forms);
@@ -335,6 +366,17 @@ impl Hub {
         }
         dear.push((form, Arc::clone(latest)));
         Arc::clone(latest)
+    }
+
+    /// Whether answering takes so long that others who are served should not wait for it.
+    #[must_use]
+    pub fn takes_long(&self, form: Form, published: &Published) -> bool {
+        published.slot(form).get().is_none() && self.asked_forms.last_took(form) > QUICK
+    }
+
+    /// A turn to render what takes long: one has it at a time.
+    pub async fn turn_to_render(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.rendering).acquire_owned().await.ok()
     }
 
     /// Long before it would look as though the sampler were stuck.

@@ -80,10 +80,12 @@ impl Selector {
         Self::Literal(typed.strip_prefix("unix:").unwrap_or(typed).to_owned())
     }
 
-    fn matches(&self, listener: &Listener) -> bool {
+    /// Whether it means the listener with this id and this printed address.
+    #[must_use]
+    pub fn matches(&self, id: &str, address: &str) -> bool {
         match self {
-            Self::Id(id) => listener.id == *id,
-            _ => self.matches_address(&listener.address),
+            Self::Id(typed) => id == typed,
+            _ => self.matches_address(address),
         }
     }
 
@@ -125,7 +127,7 @@ pub fn listeners<'v>(view: &'v View, typed: &str) -> Result<Vec<&'v Listener>, S
     let found: Vec<&Listener> = view
         .listeners
         .iter()
-        .filter(|listener| selector.matches(listener))
+        .filter(|listener| selector.matches(&listener.id, &listener.address))
         .collect();
     if found.is_empty() {
         Err(unknown(view, &selector, typed))
@@ -203,7 +205,7 @@ fn unknown(view: &View, selector: &Selector, typed: &str) -> SelectError {
         let at_port = Selector::Port(port);
         view.listeners
             .iter()
-            .find(|listener| at_port.matches(listener))
+            .find(|listener| at_port.matches_address(&listener.address))
             .map(|listener| listener.address.as_str())
     });
     let name = |listener: &Listener| match selector {

@@ -5,11 +5,13 @@
 //! they are asked for, elsewhere ([`Desk`]). Whatever a client sends or fails to send, the rest goes
 //! on.
 
+mod accept;
 mod answer;
 pub mod claim;
 pub mod compat;
 mod connections;
 mod crowd;
+mod document;
 mod history;
 mod path;
 mod peer;
@@ -26,29 +28,24 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt as _, Either, Full, combinators::UnsyncBoxBody};
+use futures_util::StreamExt as _;
+use http_body_util::{BodyExt as _, Either, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::{Bytes, Frame, Incoming},
     server::conn::http1,
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite},
     net::{UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
     time,
 };
 
 use self::{
-    answer::Answer,
-    compat::Compat,
-    crowd::{Crowd, Place},
-    peer::Peer,
-    route::Reply,
-    stall::Stalling,
+    answer::Answer, compat::Compat, crowd::Place, peer::Peer, route::Reply, stall::Stalling,
 };
 use crate::publish::{Hub, STALE};
 
@@ -111,19 +108,8 @@ impl Default for Limits {
 
 /// How many header lines a request may have.
 const MAX_HEADERS: usize = 64;
-/// How long a refused client may take to send its request.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the first request after a pause waits for a view of its own.
 const FRESHENED: Duration = Duration::from_millis(20);
-/// Pause after `accept()` failed, which it does again at once when descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\n\
-    content-length: 94\r\n\
-    connection: close\r\n\r\n\
-    {\"error\":\"too many connections\",\"hint\":\"close idle ones, or ask again when others have gone\"}\n";
-
 /// Serves until `stop` completes, then closes idle connections and lets answers in flight finish.
 /// The caller bounds that by dropping the future, which cuts off whoever is left.
 pub async fn serve(
@@ -134,54 +120,17 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let crowd = Crowd::new(limits);
-    let refusals = Arc::new(Semaphore::new(limits.refusals));
-    let (stopping, stopped) = watch::channel(());
-    let mut tasks = JoinSet::new();
     let recording = tokio::spawn(compat::record(Arc::clone(&sources)));
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            Some(ended) = tasks.join_next() => {
-                report(ended);
-                continue;
-            }
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                log::warn!("cannot accept a client: {error}");
-                time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let peer = Peer::of(&stream);
-        if let Some(place) = crowd.enter(peer) {
-            let sources = Arc::clone(&sources);
-            let stopped = stopped.clone();
-            tasks.spawn(connection(stream, peer, sources, limits, stopped, place));
-        } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
-            log::debug!("refused a client: {} are connected", limits.connections);
-            tasks.spawn(refuse(stream, permit));
-        }
-    }
-    drop(listener);
-    drop(stopping);
-    recording.abort();
-    sources.compat.end();
-    while let Some(ended) = tasks.join_next().await {
-        report(ended);
-    }
+    let stop = async {
+        stop.await;
+        recording.abort();
+        sources.compat.end();
+    };
+    let client = |stream, peer, place, stopping| {
+        connection(stream, peer, Arc::clone(&sources), limits, stopping, place)
+    };
+    accept::clients(listener, limits, stop, client).await;
     Ok(())
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        log::error!("an answer failed: {error}");
-    }
 }
 
 async fn connection(
@@ -251,6 +200,16 @@ type Lines = UnsyncBoxBody<Bytes, io::Error>;
 /// That, in the client's hands.
 type Body = Either<Full<Bytes>, Lines>;
 
+/// Lines that are made one after another, each when there is room for it.
+fn lines<S, F>(source: S, next: impl Fn(S) -> F + Send + 'static) -> Lines
+where
+    S: Send + 'static,
+    F: Future<Output = Option<(Bytes, S)>> + Send + 'static,
+{
+    let lines = futures_util::stream::unfold(source, next).map(|line| Ok(Frame::data(line)));
+    StreamBody::new(lines).boxed_unsync()
+}
+
 async fn respond<B>(
     request: &Request<B>,
     peer: Peer,
@@ -276,16 +235,17 @@ async fn respond<B>(
     }
     let answer = match route::respond(request, hub, peer, limits.stale) {
         Reply::Answer(answer) => answer,
+        Reply::Document(form, latest) => document::answer(form, latest, hub, limits.stale).await,
         Reply::Ask(asked) => connections::answer(*asked, desk, limits.reading).await,
-        Reply::History(wish) => archive.answer(wish, limits.reading).await,
+        Reply::History(which, published) => archive.answer(which, published, limits.reading).await,
         Reply::Reset => {
             forget_peaks();
             forgotten(time::timeout(limits.reading, hub.renewed()).await.is_ok())
         }
         Reply::Stream(wish) => {
             let place = Arc::clone(place);
-            let lines = stream::lines(Arc::clone(hub), wish, limits.stall, stopping, place);
-            return answer::lines().map(|()| Either::Right(lines.boxed_unsync()));
+            let views = stream::Views::new(Arc::clone(hub), wish, stopping, place);
+            return answer::lines().map(|()| Either::Right(lines(views, stream::Views::next)));
         }
     };
     answer.map(Either::Left)
@@ -304,18 +264,6 @@ fn forgotten(is_shown: bool) -> Answer {
         "the sampler did not make a view without the old peaks in time",
         "look at the daemon's log, and whether the host thrashes",
     )
-}
-
-/// Waits for the request, because a client that is cut off while it writes sees only that.
-async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, _permit: OwnedSemaphorePermit) {
-    let told = async {
-        let mut request = [0; 4096];
-        let _ = stream.read(&mut request).await?;
-        stream.write_all(TOO_MANY.as_bytes()).await
-    };
-    if let Ok(Err(error)) = time::timeout(REFUSAL_PATIENCE, told).await {
-        log::debug!("a refused client did not listen: {error}");
-    }
 }
 
 #[cfg(test)]

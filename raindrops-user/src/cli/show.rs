@@ -11,7 +11,7 @@ use raindrops_user::{
     publish::Audience,
     render::{
         json::{self, Buckets},
-        openmetrics::{self, Continuity, Dialect},
+        openmetrics::{self, Bounds, Continuity, Dialect},
         text,
     },
     sampler, select,
@@ -108,7 +108,7 @@ fn write(view: View, args: &Args, out: &mut Vec<u8>) -> anyhow::Result<()> {
         ShowFormat::Text => text::view(&view, terminal::style(), out)?,
         ShowFormat::Json => json::view(&view, Buckets::Hidden, Audience::Trusted, out)?,
         ShowFormat::Openmetrics => {
-            let continuity = Continuity::of(&view);
+            let continuity = Continuity::of(&view, Bounds::default());
             openmetrics::view(&view, &continuity, Dialect::OpenMetrics, out)?;
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     compat::tokens::{Tokens, TokensError},
     config::{self, Settings},
     logging,
-    render::openmetrics,
+    render::openmetrics::Bounds,
 };
 
 impl Running<'_> {
@@ -67,7 +67,7 @@ impl Running<'_> {
         let (most, new_most) = (&mut old.metrics.listeners, new.metrics.listeners);
         if new_most != *most {
             changes.push(format!("metrics_listeners {most} -> {new_most}"));
-            openmetrics::set_listeners(new_most);
+            self.hub.bound_series(Bounds::of(new_most));
             *most = new_most;
         }
         if new.puma != old.puma {

@@ -18,7 +18,7 @@ mod write;
 use std::{collections::BTreeMap, io};
 
 pub use self::{
-    bound::{USUAL_LISTENERS, set_listeners},
+    bound::{Bounds, USUAL_LISTENERS},
     catalogue::{Family, PARTS, Part, Type, families},
     continuity::Continuity,
 };

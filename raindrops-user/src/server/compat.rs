@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http_body_util::{BodyExt as _, Either};
+use http_body_util::Either;
 use hyper::{
     Method, Request, Response, StatusCode,
     header::{
@@ -23,13 +23,13 @@ use tokio::{sync::watch, time::Instant};
 
 pub use self::place::{PATHS, is_theirs};
 use self::{
-    lines::{Lines, Moment, Snapshot},
+    lines::{Moment, Snapshot, Tail},
     place::{Form, Place, place},
 };
 use super::{
     Made, Sources,
     answer::{Answer, JSON, answer, error, of_age},
-    path,
+    lines, path,
     peer::Peer,
 };
 use crate::{
@@ -139,7 +139,7 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) 
         Some(Place::Puma(command)) => puma(view, compat, command, query),
         Some(place) => match watcher(request, view, compat, &place, peer) {
             Ok(answer) => answer,
-            Err(lines) => return tail(lines),
+            Err(endless) => return tail(endless),
         },
         None => not_found(),
     };
@@ -233,7 +233,7 @@ fn watcher<B>(
     compat: &Compat,
     place: &Place<'_>,
     peer: Peer,
-) -> Result<Answer, Lines> {
+) -> Result<Answer, Tail> {
     let method = request.method();
     let is_read = method == Method::GET || method == Method::HEAD;
     if !is_read && method != Method::POST {
@@ -251,7 +251,7 @@ fn watcher<B>(
                 let title = Titles::of(&rows).title(row).to_owned();
                 let name = (row.name(), title);
                 let thresholds = thresholds(request.uri().query());
-                return Err(Lines::new(compat.moments.subscribe(), name, thresholds));
+                return Err(Tail::new(compat.moments.subscribe(), name, thresholds));
             }
             Ok((None, _)) => not_found(),
             Err(why) => refused(view, why, PATH_HINT),
@@ -360,8 +360,8 @@ fn thresholds(query: Option<&str>) -> Thresholds {
     thresholds
 }
 
-fn tail(lines: Lines) -> Response<Made> {
-    let mut response = Response::new(Either::Right(lines.boxed_unsync()));
+fn tail(tail: Tail) -> Response<Made> {
+    let mut response = Response::new(Either::Right(lines(tail, Tail::next)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, PLAIN);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-transform"));

@@ -10,22 +10,18 @@ use std::{
 use hyper::{StatusCode, body::Bytes};
 use tokio::{sync::Semaphore, task, time};
 
-use super::answer::{Answer, JSON, error, ok};
+use super::{
+    answer::{Answer, JSON, error, ok},
+    path::WhichPast,
+    route::no_listener,
+};
 use crate::{
     history::{History, merged},
-    publish::rendered,
+    publish::{Published, rendered},
     render::json,
+    select::{self, SelectError, Selector},
+    view::View,
 };
-
-/// Which part of the past is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// All that there is where it is not said.
-    pub since: Option<Duration>,
-    pub step: Duration,
-    /// Ids; all where there are none.
-    pub listeners: Option<BTreeSet<String>>,
-}
 
 /// Where the past is asked for.
 #[derive(Debug)]
@@ -38,7 +34,7 @@ pub struct Archive {
 
 #[derive(Clone, Debug)]
 struct Made {
-    wish: Wish,
+    which: WhichPast,
     /// End of the last step in it.
     newest: Option<SystemTime>,
     body: Bytes,
@@ -54,7 +50,13 @@ impl Archive {
         }
     }
 
-    pub(super) async fn answer(&self, wish: Wish, patience: Duration) -> Answer {
+    /// `published`: where listeners may be found that are not in the past yet.
+    pub(super) async fn answer(
+        &self,
+        which: WhichPast,
+        published: Arc<Published>,
+        patience: Duration,
+    ) -> Answer {
         if self.history.keeps_nothing() {
             return error(
                 StatusCode::NOT_FOUND,
@@ -62,8 +64,9 @@ impl Archive {
                 "start the daemon with --history 15m, or without --history 0s",
             );
         }
-        match time::timeout(patience, self.made(wish)).await {
-            Ok(Some(body)) => ok(JSON, body),
+        match time::timeout(patience, self.made(which, published)).await {
+            Ok(Some(Ok(body))) => ok(JSON, body),
+            Ok(Some(Err(why))) => no_listener(why),
             Ok(None) | Err(_) => error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 &format!(
@@ -76,45 +79,69 @@ impl Archive {
     }
 
     /// `None` when it could not be made, which the log tells.
-    async fn made(&self, wish: Wish) -> Option<Bytes> {
+    async fn made(
+        &self,
+        which: WhichPast,
+        published: Arc<Published>,
+    ) -> Option<Result<Bytes, SelectError>> {
         let _making = self.making.acquire().await.ok()?;
         let newest = self.history.newest();
         let last = self.last().clone();
-        match last.filter(|it| it.wish == wish && it.newest == newest) {
-            Some(made) => Some(made.body),
-            None => {
-                let body = self.merge(wish.clone()).await?;
-                *self.last() = Some(Made {
-                    wish,
-                    newest,
-                    body: body.clone(),
-                });
-                Some(body)
-            }
+        if let Some(made) = last.filter(|it| it.which == which && it.newest == newest) {
+            return Some(Ok(made.body));
         }
-    }
-
-    async fn merge(&self, wish: Wish) -> Option<Bytes> {
         let history = Arc::clone(&self.history);
-        let merge = move || {
-            let Wish {
-                since,
-                step,
-                listeners,
-            } = wish;
-            let now = SystemTime::now();
-            let from = since.and_then(|since| now.checked_sub(since));
-            let from = from.unwrap_or(SystemTime::UNIX_EPOCH);
-            let past = merged(&history, from, step, listeners.as_ref(), now);
-            rendered(|out| json::write(&past, out))
-        };
-        let merged = task::spawn_blocking(merge).await;
-        merged
+        let asked = which.clone();
+        let merging = task::spawn_blocking(move || told(&history, asked, published.view()));
+        let merged = merging
+            .await
             .inspect_err(|error| log::error!("the past cannot be told: {error}"))
-            .ok()
+            .ok()?;
+        if let Ok(body) = &merged {
+            *self.last() = Some(Made {
+                which,
+                newest,
+                body: body.clone(),
+            });
+        }
+        Some(merged)
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Option<Made>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn told(history: &History, which: WhichPast, view: &View) -> Result<Bytes, SelectError> {
+    let WhichPast {
+        since,
+        step,
+        listeners,
+    } = which;
+    let wanted = if listeners.is_empty() {
+        None
+    } else {
+        Some(ids(history, &listeners, view)?)
+    };
+    let now = SystemTime::now();
+    let from = since.and_then(|since| now.checked_sub(since));
+    let from = from.unwrap_or(SystemTime::UNIX_EPOCH);
+    let past = merged(history, from, step, wanted.as_ref(), now);
+    Ok(rendered(|out| json::write(&past, out)))
+}
+
+/// Listeners that are there or were: one that has begun anew has another id than before.
+fn ids(history: &History, typed: &[String], view: &View) -> Result<BTreeSet<String>, SelectError> {
+    let mut all = BTreeSet::new();
+    for typed in typed {
+        let selector = Selector::parse(typed);
+        let mut ids = history.ids(|id, address| selector.matches(id, address));
+        match select::listeners(view, typed) {
+            Ok(there) => ids.extend(there.into_iter().map(|listener| listener.id.clone())),
+            Err(why) if ids.is_empty() => return Err(why),
+            Err(_) => {}
+        }
+        all.append(&mut ids);
+    }
+    Ok(all)
 }

@@ -103,7 +103,7 @@ pub fn which_connections(query: Option<&str>) -> Result<WhichConnections, String
 }
 
 /// Query of `/v1/history`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WhichPast {
     /// All there is where it is not said.
     pub since: Option<Duration>,

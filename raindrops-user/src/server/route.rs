@@ -9,13 +9,9 @@ use hyper::{Method, Request, StatusCode, body::Bytes, header::ACCEPT};
 use serde::Serialize;
 
 use super::{
-    answer::{
-        Answer, JSON, LINES, OPENMETRICS, PROMETHEUS, TEXT, answer, error, not_allowed, of_age, ok,
-        value,
-    },
+    answer::{Answer, JSON, LINES, answer, error, not_allowed, of_age, ok, value},
     compat,
     connections::Asked,
-    history,
     path::{self, WhichConnections, WhichPast},
     peer::Peer,
     stream,
@@ -88,10 +84,11 @@ impl From<String> for Wrong {
 /// What a request leads to.
 pub enum Reply {
     Answer(Answer),
+    Document(Form, Arc<Published>),
     /// Not to be answered from the view alone.
     Ask(Box<Asked>),
     Stream(stream::Wish),
-    History(history::Wish),
+    History(WhichPast, Arc<Published>),
     /// Peaks are to be forgotten.
     Reset,
 }
@@ -134,11 +131,7 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, peer: Peer, stale: Duration) 
         .into();
     };
     let age = published.age();
-    let whole = |form| {
-        let published = hub.affordable(form, &published);
-        let age = published.age();
-        of_age(whole(&published, form, age, stale), age).into()
-    };
+    let whole = |form| Reply::Document(form, Arc::clone(&published));
     let answer = match route {
         Route::Whole(form) => return whole(form),
         Route::Listeners(which, buckets) => listeners(published.view(), which, buckets),
@@ -150,7 +143,7 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, peer: Peer, stale: Duration) 
             let form = Form::View(buckets, peer.audience());
             return Reply::Stream(stream::Wish { form, interval });
         }
-        Route::History(which) => return past(&published, which),
+        Route::History(which) => return Reply::History(which, published),
         Route::View(buckets) => return whole(Form::View(buckets, peer.audience())),
         Route::Metrics => return whole(Form::Metrics(dialect(request))),
         Route::Description => return ok(JSON, Bytes::from_static(DESCRIPTION.as_bytes())).into(),
@@ -158,21 +151,6 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, peer: Peer, stale: Duration) 
         Route::Nowhere | Route::Reset => nowhere(request.uri().path()),
     };
     of_age(answer, age).into()
-}
-
-fn whole(published: &Published, form: Form, age: Duration, stale: Duration) -> Answer {
-    let body = if age > stale {
-        published.stale_answer(form, age)
-    } else {
-        published.answer(form)
-    };
-    let kind = match form {
-        Form::Text => TEXT,
-        Form::Metrics(Dialect::OpenMetrics) => OPENMETRICS,
-        Form::Metrics(Dialect::Prometheus) => PROMETHEUS,
-        Form::View(..) | Form::Listeners(_) | Form::Workers(_) | Form::Diagnosis => JSON,
-    };
-    ok(kind, body)
 }
 
 /// OpenMetrics, but for those who accept the older format and do not name this one.
@@ -265,7 +243,7 @@ fn listeners(view: &View, which: &str, buckets: Buckets) -> Answer {
     }
 }
 
-fn no_listener(why: SelectError) -> Answer {
+pub fn no_listener(why: SelectError) -> Answer {
     match why {
         SelectError::NoListeners { typed } => error(
             StatusCode::NOT_FOUND,
@@ -311,30 +289,6 @@ fn reset(peer: Peer) -> Reply {
         "ask as root, or as the user who runs the daemon",
     )
     .into()
-}
-
-fn past(published: &Published, which: WhichPast) -> Reply {
-    let WhichPast {
-        since,
-        step,
-        listeners,
-    } = which;
-    let ids = if listeners.is_empty() {
-        None
-    } else {
-        match select::places(published.view(), &listeners) {
-            Ok(places) => {
-                let wanted = places.into_iter().filter(|place| place.is_wanted);
-                Some(wanted.map(|place| place.id).collect())
-            }
-            Err(error) => return no_listener(error).into(),
-        }
-    };
-    Reply::History(history::Wish {
-        since,
-        step,
-        listeners: ids,
-    })
 }
 
 fn connections(published: Arc<Published>, which: WhichConnections, peer: Peer) -> Reply {

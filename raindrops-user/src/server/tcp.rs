@@ -10,7 +10,6 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
-    pin::pin,
     sync::Arc,
 };
 
@@ -18,18 +17,16 @@ use http_body_util::{Either, Full};
 use hyper::{Request, StatusCode, header::HOST, http::uri::Authority, service::service_fn};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
     time,
 };
 
 use super::{
-    ACCEPT_PAUSE, FRESHENED, Limits,
+    FRESHENED, Limits, accept,
     answer::{Answer, error},
-    crowd::{Crowd, Place},
-    drive,
+    crowd::Place,
+    document, drive,
     peer::Peer,
-    refuse, report,
     route::{self, Reply},
 };
 use crate::publish::Hub;
@@ -71,45 +68,10 @@ impl Port {
     ) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let names = (!self.allow_remote).then_some(self.address.ip());
-        let crowd = Crowd::new(limits);
-        let refusals = Arc::new(Semaphore::new(limits.refusals));
-        let (stopping, stopped) = watch::channel(());
-        let mut tasks = JoinSet::new();
-        let mut stop = pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = &mut stop => break,
-                Some(ended) = tasks.join_next() => {
-                    report(ended);
-                    continue;
-                }
-                accepted = listener.accept() => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    log::warn!("cannot accept a client over TCP: {error}");
-                    time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            if let Some(place) = crowd.enter(Peer::UNKNOWN) {
-                let hub = Arc::clone(&hub);
-                tasks.spawn(client(stream, hub, names, limits, stopped.clone(), place));
-            } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
-                log::debug!(
-                    "refused a client over TCP: {} are connected",
-                    limits.connections
-                );
-                tasks.spawn(refuse(stream, permit));
-            }
-        }
-        drop(listener);
-        drop(stopping);
-        while let Some(ended) = tasks.join_next().await {
-            report(ended);
-        }
+        let client = |stream, _, place, stopping| {
+            client(stream, Arc::clone(&hub), names, limits, stopping, place)
+        };
+        accept::clients(listener, limits, stop, client).await;
         Ok(())
     }
 }
@@ -134,7 +96,10 @@ async fn client(
                     let _ = time::timeout(FRESHENED, hub.freshened()).await;
                     match route::respond(&request, &hub, Peer::UNKNOWN, limits.stale) {
                         Reply::Answer(answer) => answer,
-                        Reply::Ask(_) | Reply::Stream(_) | Reply::History(_) | Reply::Reset => {
+                        Reply::Document(form, latest) => {
+                            document::answer(form, latest, &hub, limits.stale).await
+                        }
+                        Reply::Ask(_) | Reply::Stream(_) | Reply::History(..) | Reply::Reset => {
                             nowhere()
                         }
                     }

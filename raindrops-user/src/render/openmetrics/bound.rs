@@ -2,13 +2,9 @@
 //!
 //! Any user may bind sockets and start processes, and Prometheus keeps each series that it has ever
 //! seen. So there are at most so many; the others are counted. Apart from [`super::continuity`], which
-//! keeps what was chosen, because the choice is a decision of its own. Pure, but for the number that
-//! the operator wants.
+//! keeps what was chosen, because the choice is a decision of its own. Pure.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::collections::BTreeMap;
 
 use crate::view::Listener;
 
@@ -20,29 +16,24 @@ const WORKERS: usize = 2;
 /// Sockets that have a line of their own because they share an address.
 const MEMBERS: usize = 4;
 
-/// Of the process, as the log's level is: who publishes views knows no settings.
-static LISTENERS: AtomicUsize = AtomicUsize::new(USUAL_LISTENERS as usize);
-
-/// How many listeners may have series, from the next view on.
-pub fn set_listeners(most: u32) {
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    LISTENERS.store(most, Ordering::Relaxed);
-}
-
-/// How many there may be.
+/// How many may have series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bounds {
+pub struct Bounds {
     pub(super) listeners: usize,
     pub(super) workers: usize,
     pub(super) members: usize,
 }
 
-impl Bounds {
-    pub(super) fn wanted() -> Self {
-        Self::of(LISTENERS.load(Ordering::Relaxed))
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::of(USUAL_LISTENERS)
     }
+}
 
-    pub(super) const fn of(listeners: usize) -> Self {
+impl Bounds {
+    #[must_use]
+    pub fn of(listeners: u32) -> Self {
+        let listeners = usize::try_from(listeners).unwrap_or(usize::MAX);
         Self {
             listeners,
             workers: listeners.saturating_mul(WORKERS),

@@ -58,23 +58,15 @@ pub(super) struct LeftOut {
 impl Continuity {
     /// Of the first view.
     #[must_use]
-    pub fn of(view: &View) -> Self {
-        Self::bounded(view, Bounds::wanted())
-    }
-
-    /// Of a view that comes after `before`, which these are of.
-    #[must_use]
-    pub fn next(&self, before: &View, view: &View) -> Self {
-        self.next_bounded(before, view, Bounds::wanted())
-    }
-
-    pub(super) fn bounded(view: &View, bounds: Bounds) -> Self {
+    pub fn of(view: &View, bounds: Bounds) -> Self {
         let mut first = Self::default();
         first.take(&Self::default(), None, view, bounds);
         first
     }
 
-    pub(super) fn next_bounded(&self, before: &View, view: &View, bounds: Bounds) -> Self {
+    /// Of a view that comes after `before`, which these are of.
+    #[must_use]
+    pub fn next(&self, before: &View, view: &View, bounds: Bounds) -> Self {
         let mut next = Self::default();
         next.take(self, Some(before), view, bounds);
         next

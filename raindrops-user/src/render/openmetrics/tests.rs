@@ -2,7 +2,7 @@ mod document;
 
 use std::collections::BTreeSet;
 
-use super::{Continuity, Dialect, Type, families, view};
+use super::{Bounds, Continuity, Dialect, Type, families, view};
 use crate::{
     fact::Fact,
     view::{Durations, Gap, View, slabs::Number},
@@ -14,7 +14,13 @@ fn example() -> View {
 
 fn lines(of: &View, dialect: Dialect, prefix: &str) -> Vec<String> {
     let mut out = Vec::new();
-    view(of, &Continuity::of(of), dialect, &mut out).unwrap();
+    view(
+        of,
+        &Continuity::of(of, Bounds::default()),
+        dialect,
+        &mut out,
+    )
+    .unwrap();
     let text = String::from_utf8(out).unwrap();
     let lines = text.lines().filter(|line| line.contains(prefix));
     lines.map(str::to_owned).collect()

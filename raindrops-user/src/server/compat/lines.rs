@@ -3,16 +3,9 @@
 //! It holds nothing but the latest sample. A client that does not read misses lines; after a while it
 //! is cut off, as every client is that takes nothing.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
-use hyper::body::{Body, Bytes, Frame};
+use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use crate::compat::{
@@ -38,7 +31,7 @@ pub enum Moment {
 
 /// Lines of one listener.
 #[derive(Debug)]
-struct Tail {
+pub struct Tail {
     moments: watch::Receiver<Moment>,
     name: Name,
     shown: String,
@@ -46,8 +39,27 @@ struct Tail {
 }
 
 impl Tail {
+    pub fn new(
+        mut moments: watch::Receiver<Moment>,
+        (name, shown): (Name, String),
+        thresholds: Thresholds,
+    ) -> Self {
+        // Lines are of what comes, not of what was there; but an end that was there stays one.
+        if !matches!(*moments.borrow_and_update(), Moment::Over) {
+            moments.mark_unchanged();
+        } else {
+            moments.mark_changed();
+        }
+        Self {
+            moments,
+            name,
+            shown,
+            thresholds,
+        }
+    }
+
     /// The next line; `None` at the end.
-    async fn next(mut self) -> Option<(Bytes, Self)> {
+    pub async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
             self.moments.changed().await.ok()?;
             let moment = self.moments.borrow_and_update().clone();
@@ -68,56 +80,5 @@ impl Tail {
         let width = width([self.shown.as_str()]);
         let passes = self.thresholds.pass(row);
         passes.then(|| line(snapshot.at, &self.shown, width, row))
-    }
-}
-
-type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Tail)>> + Send>>;
-
-pub struct Lines {
-    /// `None` after the end.
-    next: Option<Next>,
-}
-
-impl Lines {
-    pub fn new(
-        mut moments: watch::Receiver<Moment>,
-        (name, shown): (Name, String),
-        thresholds: Thresholds,
-    ) -> Self {
-        // Lines are of what comes, not of what was there; but an end that was there stays one.
-        if !matches!(*moments.borrow_and_update(), Moment::Over) {
-            moments.mark_unchanged();
-        } else {
-            moments.mark_changed();
-        }
-        let tail = Tail {
-            moments,
-            name,
-            shown,
-            thresholds,
-        };
-        Self {
-            next: Some(Box::pin(tail.next())),
-        }
-    }
-}
-
-impl Body for Lines {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let Some(next) = &mut self.next else {
-            return Poll::Ready(None);
-        };
-        let line = ready!(next.as_mut().poll(cx));
-        self.next = None;
-        Poll::Ready(line.map(|(line, tail)| {
-            self.next = Some(Box::pin(tail.next()));
-            Ok(Frame::data(line))
-        }))
     }
 }

@@ -23,7 +23,7 @@ async fn what_was_is_told_by_listener() {
     }
     drop(recorder);
     let hub = Hub::new();
-    hub.publish(view);
+    hub.publish(view.clone());
     let kept = Arc::into_inner(kept).unwrap();
     let server = start_with_history(kept, no_desk(), hub, Limits::default());
     let past = |query: &str| {
@@ -41,6 +41,17 @@ async fn what_was_is_told_by_listener() {
     assert_eq!(one.listeners.len(), 1);
     assert_eq!(one.listeners[0].queued, [Some(1), Some(2), Some(3)]);
     assert_eq!(one.listeners[0].peak, [Some(2), Some(3), Some(4)]);
+    // It is gone, and told by its id; by its address with the one that came after it.
+    let mut later = view.clone();
+    later.listeners[0].id = "1:99999".to_owned();
+    let address = later.listeners[0].address.clone();
+    server.hub.publish(later);
+    for listener in [&id, &address] {
+        let gone = past(&format!("listener={listener}")).await;
+        assert_eq!(gone.listeners[0].queued, [Some(1), Some(2), Some(3)]);
+    }
+    let new = past("listener=1:99999").await;
+    assert!(new.listeners.is_empty(), "no step has it yet");
     for (query, status) in [
         ("since=1", 400),
         ("step=2h", 400),

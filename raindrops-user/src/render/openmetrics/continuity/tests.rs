@@ -60,8 +60,8 @@ fn a_sum_goes_on_when_sockets_close_come_and_are_missed() {
     for (second, sockets, expected) in steps {
         let view = view(second, sockets);
         let continuity = match &last {
-            Some((before, continuity)) => continuity.next(before, &view),
-            None => Continuity::of(&view),
+            Some((before, continuity)) => continuity.next(before, &view, Bounds::default()),
+            None => Continuity::of(&view, Bounds::default()),
         };
         let expected = expected.map(|accepts| (accepts, accepts, accepts * 10));
         assert_eq!(exported(&view, &continuity), expected, "{second}");
@@ -72,8 +72,9 @@ fn a_sum_goes_on_when_sockets_close_come_and_are_missed() {
 #[test]
 fn a_socket_that_was_alone_ends_its_series() {
     let (first, second, third) = (view(1, &[("a", 9)]), view(2, &[]), view(3, &[("b", 2)]));
-    let continuity = Continuity::of(&first).next(&first, &second);
-    let continuity = continuity.next(&second, &third);
+    let continuity =
+        Continuity::of(&first, Bounds::default()).next(&first, &second, Bounds::default());
+    let continuity = continuity.next(&second, &third, Bounds::default());
     assert_eq!(exported(&third, &continuity), Some((2, 2, 20)));
 }
 
@@ -81,10 +82,10 @@ fn a_socket_that_was_alone_ends_its_series() {
 fn many_sockets_that_are_gone_take_bounded_memory() {
     let name = |number: u64| format!("socket-{number}");
     let mut before = view(1, &[("stays", 0), (&name(0), 1)]);
-    let mut continuity = Continuity::of(&before);
+    let mut continuity = Continuity::of(&before, Bounds::default());
     for number in 1..=1000 {
         let next = view(1, &[("stays", 0), (&name(number), 1)]);
-        continuity = continuity.next(&before, &next);
+        continuity = continuity.next(&before, &next, Bounds::default());
         before = next;
     }
     assert_eq!(exported(&before, &continuity), Some((1001, 1001, 10_010)));
@@ -108,12 +109,12 @@ fn labels_stay_while_nobody_can_say_what_they_are() {
     for server in &mut none_left.servers {
         server.workers.clear();
     }
-    let continuity = Continuity::of(&first);
-    let next = continuity.next(&first, &none_left);
+    let continuity = Continuity::of(&first, Bounds::default());
+    let next = continuity.next(&first, &none_left, Bounds::default());
     assert_eq!(service(&none_left, &next), "app.service");
     assert_eq!(next.of_server("unicorn:14387").service, "app.service");
     // Without anything before, the server's kind must do.
-    let alone = Continuity::of(&none_left);
+    let alone = Continuity::of(&none_left, Bounds::default());
     assert_eq!(service(&none_left, &alone), "unicorn");
     // Others that run it say it anew.
     let mut others = first;
@@ -121,7 +122,7 @@ fn labels_stay_while_nobody_can_say_what_they_are() {
         .workers
         .iter_mut()
         .for_each(|it| it.unit = Fact::Nothing);
-    let next = next.next(&none_left, &others);
+    let next = next.next(&none_left, &others, Bounds::default());
     assert_eq!(service(&others, &next), "unicorn");
 }
 
@@ -135,9 +136,10 @@ fn what_a_worker_counted_at_a_listener_that_it_left_stays() {
     let mut left = first.clone();
     left.workers[0].accepts = Some(0);
     left.workers[0].listeners.clear();
-    let continuity = Continuity::of(&first).next(&first, &left);
+    let continuity =
+        Continuity::of(&first, Bounds::default()).next(&first, &left, Bounds::default());
     assert_eq!(accepts(&left, &continuity), Some(1000));
-    let back = continuity.next(&left, &first);
+    let back = continuity.next(&left, &first, Bounds::default());
     assert_eq!(accepts(&first, &back), Some(1000));
 }
 
@@ -151,21 +153,24 @@ fn gaps_never_fall() {
             count,
             ..Gap::default()
         }];
-        continuity = continuity.next(&view, &view);
+        continuity = continuity.next(&view, &view, Bounds::default());
         assert_eq!(continuity.gaps()["map-full"], expected);
     }
     view.gaps.clear();
-    assert_eq!(continuity.next(&view, &view).gaps()["map-full"], 7);
+    assert_eq!(
+        continuity.next(&view, &view, Bounds::default()).gaps()["map-full"],
+        7
+    );
 }
 
 #[test]
 fn a_socket_that_listens_again_does_not_let_its_sum_fall() {
     let mut before = view(1, &[("a", 10)]);
-    let mut continuity = Continuity::of(&before);
+    let mut continuity = Continuity::of(&before, Bounds::default());
     for (second, accepts, expected) in [(2, 12, 12), (3, 2, 12), (4, 5, 15), (5, 0, 15), (6, 1, 16)]
     {
         let now = view(second, &[("a", accepts)]);
-        continuity = continuity.next(&before, &now);
+        continuity = continuity.next(&before, &now, Bounds::default());
         let found = exported(&now, &continuity);
         assert_eq!(found, Some((expected, expected, expected * 10)), "{second}");
         before = now;
@@ -177,13 +182,13 @@ fn what_has_not_changed_is_shared() {
     let first = view(1, &[("a", 10), ("b", 5)]);
     let second = view(2, &[("a", 11)]);
     let third = view(3, &[("a", 12)]);
-    let before = Continuity::of(&first).next(&first, &second);
-    let after = before.next(&second, &third);
+    let before = Continuity::of(&first, Bounds::default()).next(&first, &second, Bounds::default());
+    let after = before.next(&second, &third, Bounds::default());
     let kept = |continuity: &Continuity| Arc::clone(continuity.listeners.values().next().unwrap());
     assert!(Arc::ptr_eq(&kept(&before), &kept(&after)));
     // Nor is it told apart for ever, and its figures stay.
     let later = view(1000, &[("a", 12)]);
-    let after = after.next(&third, &later);
+    let after = after.next(&third, &later, Bounds::default());
     assert!(kept(&after).gone.is_empty());
     assert_eq!(exported(&later, &after), Some((17, 17, 170)));
 }
@@ -205,10 +210,10 @@ fn sockets_of_all_addresses_that_are_gone_are_bounded() {
         view
     };
     let mut before = crowd(1);
-    let mut continuity = Continuity::of(&before);
+    let mut continuity = Continuity::of(&before, Bounds::default());
     for round in 2..50 {
         let now = crowd(round);
-        continuity = continuity.next(&before, &now);
+        continuity = continuity.next(&before, &now, Bounds::default());
         before = now;
     }
     let apart: usize = continuity.listeners.values().map(|it| it.gone.len()).sum();
@@ -247,7 +252,7 @@ fn called(names: &[&str]) -> View {
 fn series_do_not_come_and_go_where_not_all_can_have_some() {
     let bounds = Bounds::of(2);
     let mut before = called(&[]);
-    let mut continuity = Continuity::bounded(&before, bounds);
+    let mut continuity = Continuity::of(&before, bounds);
     let steps: [(&[&str], &[&str]); 6] = [
         (&["@b", "@c", "@d"], &["@b", "@c"]),
         // Others of the same kind have none while these are there.
@@ -260,7 +265,7 @@ fn series_do_not_come_and_go_where_not_all_can_have_some() {
     ];
     for (there, expected) in steps {
         let view = called(there);
-        continuity = continuity.next_bounded(&before, &view, bounds);
+        continuity = continuity.next(&before, &view, bounds);
         let series = crate::render::openmetrics::listeners::series(&view, &continuity);
         let mut shown: Vec<&str> = series.iter().map(|it| &*it.labels[0]).collect();
         shown.sort_unstable();
@@ -283,10 +288,10 @@ fn a_listener_that_was_used_is_no_less_when_it_is_idle() {
     used.listeners[1].queue.queued = Some(1);
     let mut both = used.clone();
     both.listeners[0].queue.queued = Some(1);
-    let mut continuity = Continuity::bounded(&idle, bounds);
+    let mut continuity = Continuity::of(&idle, bounds);
     assert!(is_shown(&continuity, &idle, "@a"));
     for (before, view) in [(&idle, &used), (&used, &idle), (&idle, &both)] {
-        continuity = continuity.next_bounded(before, view, bounds);
+        continuity = continuity.next(before, view, bounds);
         assert!(is_shown(&continuity, view, "@b"));
     }
 }
@@ -301,7 +306,7 @@ fn workers_of_what_has_no_series_have_none() {
     view.workers.truncate(4);
     view.servers.retain(|server| server.kind != "puma");
     // Of nginx, which is known.
-    let continuity = Continuity::bounded(&view, Bounds::of(1));
+    let continuity = Continuity::of(&view, Bounds::of(1));
     assert_eq!(pids(&continuity), [2101, 2102]);
     assert_eq!(continuity.left_out().workers, 2);
     assert_eq!(continuity.left_out().listeners, 1);
@@ -314,11 +319,11 @@ fn workers_of_what_has_no_series_have_none() {
 fn a_worker_cannot_change_its_number() {
     let mut before = example();
     before.workers[0].index = None;
-    let mut continuity = Continuity::of(&before);
+    let mut continuity = Continuity::of(&before, Bounds::default());
     for (told, expected) in [(Some(0), Some(0)), (Some(7), Some(0)), (None, Some(0))] {
         let mut view = example();
         view.workers[0].index = told;
-        continuity = continuity.next(&before, &view);
+        continuity = continuity.next(&before, &view, Bounds::default());
         assert_eq!(continuity.index(view.workers[0].pid), expected, "{told:?}");
         before = view;
     }
