@@ -1,8 +1,11 @@
 //! Sockets that any user may bind, more than may have series; and one that begins anew.
 
-use std::os::{
-    linux::net::SocketAddrExt as _,
-    unix::net::{SocketAddr, UnixListener},
+use std::{
+    fs,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
 };
 
 use anyhow::Result;
@@ -13,13 +16,16 @@ use raindrops_tests::{
     skip::{Need, can_run},
     wait,
 };
-use rustix::net::{Shutdown, listen, shutdown};
+use rustix::{
+    net::{Shutdown, listen, shutdown},
+    process::Signal,
+};
 
 const CROWD: usize = 40;
 const MOST: usize = 5;
 
 /// Check that no more listeners have series than may, that those on TCP have some whenever they come,
-/// and that the rest is counted.
+/// that the rest is counted, and that a daemon which runs can be told to show more.
 #[test]
 fn series_are_bounded_and_tcp_comes_first() -> Result<()> {
     if !can_run(&[Need::Root]) {
@@ -32,8 +38,12 @@ fn series_are_bounded_and_tcp_comes_first() -> Result<()> {
         });
         let _unix: Vec<UnixListener> = unix.collect::<Result<_>>()?;
         let place = Place::new()?;
-        let most = MOST.to_string();
-        let arguments = [super::LISTEN.as_slice(), &["--metrics-listeners", &most]].concat();
+        let config = place.path().join("raindrops.toml");
+        let allow =
+            |listeners: usize| fs::write(&config, format!("metrics_listeners = {listeners}"));
+        allow(MOST)?;
+        let typed = config.to_str().expect("a temporary path is UTF-8");
+        let arguments = [super::LISTEN.as_slice(), &["--config", typed]].concat();
         let daemon = place.start(User::Same, &arguments)?;
         let mut tcp = Vec::new();
         for _ in 0..3 {
@@ -51,6 +61,12 @@ fn series_are_bounded_and_tcp_comes_first() -> Result<()> {
             let text = scrape(super::daemon()).unwrap_or_default();
             let left_out = values(&text, "raindrops_series_left_out", &["of=\"listeners\""]);
             left_out == [(view.listeners.len() - MOST) as f64]
+        })?;
+        allow(MOST + 3)?;
+        daemon.signal(Signal::HUP)?;
+        wait::until("three more to have series", || {
+            let shown = values(&scrape(super::daemon())?, "raindrops_listener_queued", &[]);
+            Ok((shown.len() == MOST + 3).then_some(()))
         })?;
         Ok(())
     })
