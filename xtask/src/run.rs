@@ -190,6 +190,7 @@ fn print_examples(sudo: bool, binary: &Path, socket: &Path) {
     println!("socket: {socket}\n");
     println!("  {sudo}curl --unix-socket {socket} http://localhost/v1/view");
     println!("  {sudo}{binary} show --socket {socket}");
+    println!("  {sudo}{binary} top --socket {socket}");
     println!("  {sudo}{binary} doctor --socket {socket}\n");
     println!("Ctrl-C ends it.");
 }
