@@ -7,6 +7,7 @@
 
 mod accept;
 mod answer;
+mod attended;
 pub mod claim;
 pub mod compat;
 mod connections;
@@ -16,7 +17,6 @@ mod history;
 mod path;
 mod peer;
 mod route;
-mod stall;
 mod stream;
 pub mod tcp;
 mod unread;
@@ -38,14 +38,18 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{UnixListener, UnixStream},
     sync::watch,
     time,
 };
 
 use self::{
-    answer::Answer, compat::Compat, crowd::Place, peer::Peer, route::Reply, stall::Stalling,
+    answer::Answer,
+    attended::{Attended, Socket},
+    compat::Compat,
+    crowd::Place,
+    peer::Peer,
+    route::Reply,
 };
 use crate::publish::{Hub, STALE};
 
@@ -165,17 +169,19 @@ async fn drive<S, H>(
     limits: Limits,
     mut stopping: watch::Receiver<()>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
     H: HttpService<Incoming, ResBody = Body, Error = Infallible>,
 {
     let mut http = http1::Builder::new();
     // A client that says it has no more to send (`nc -N`) still wants its answer.
     http.half_close(true)
+        // Who compares names letter by letter finds those that Rack and puma write.
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .max_buf_size(limits.head_bytes.max(8192))
         .max_headers(MAX_HEADERS);
-    let io = TokioIo::new(Stalling::new(stream, limits.stall));
+    let io = TokioIo::new(Attended::new(stream, limits.stall));
     let mut connection = pin!(http.serve_connection(io, service));
     let ended = tokio::select! {
         biased;
@@ -231,7 +237,7 @@ async fn respond<B>(
         let _ = time::timeout(FRESHENED, hub.freshened()).await;
     }
     if is_compat {
-        return compat::respond(request, hub, compat, peer);
+        return compat::respond(request, hub, compat, peer, limits.stale);
     }
     let answer = match route::respond(request, hub, peer, limits.stale) {
         Reply::Answer(answer) => answer,

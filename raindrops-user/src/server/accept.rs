@@ -3,7 +3,7 @@
 use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinError, JoinSet},
@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     Limits,
+    attended::Socket,
     crowd::{Crowd, Place},
     peer::Peer,
 };
@@ -22,14 +23,14 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\n\
-    content-length: 94\r\n\
-    connection: close\r\n\r\n\
+    Content-Type: application/json\r\n\
+    Content-Length: 94\r\n\
+    Connection: close\r\n\r\n\
     {\"error\":\"too many connections\",\"hint\":\"close idle ones, or ask again when others have gone\"}\n";
 
 /// Where clients come from.
 pub trait Listener {
-    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    type Stream: Socket;
 
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
@@ -108,7 +109,7 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 /// Waits for the request, because a client that is cut off while it writes sees only that.
-async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, _permit: OwnedSemaphorePermit) {
+async fn refuse(mut stream: impl Socket, _permit: OwnedSemaphorePermit) {
     let told = async {
         let mut request = [0; 4096];
         let _ = stream.read(&mut request).await?;

@@ -42,6 +42,7 @@ use crate::{
         tokens::Tokens,
         watcher::{self, Page},
     },
+    diagnose,
     publish::{Hub, Published},
     select,
     view::View,
@@ -121,7 +122,14 @@ pub async fn record(sources: Arc<Sources>) {
     }
 }
 
-pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) -> Response<Made> {
+/// These clients take every figure for a current one: of a view older than `stale` they get none.
+pub fn respond<B>(
+    request: &Request<B>,
+    hub: &Hub,
+    compat: &Compat,
+    peer: Peer,
+    stale: Duration,
+) -> Response<Made> {
     let Some(published) = hub.latest() else {
         let hint = "the daemon is starting: ask again in a second";
         let none = error(
@@ -132,6 +140,15 @@ pub fn respond<B>(request: &Request<B>, hub: &Hub, compat: &Compat, peer: Peer) 
         return none.map(Either::Left);
     };
     let (view, age) = (published.view(), published.age());
+    if age > stale {
+        let hint = "see the daemon's log and whether the host thrashes, then restart the daemon";
+        let old = error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &diagnose::stale(age),
+            hint,
+        );
+        return of_age(old, age).map(Either::Left);
+    }
     let query = request.uri().query();
     let answer = match place(request.uri().path()) {
         Some(Place::Middleware) => middleware(view, query),

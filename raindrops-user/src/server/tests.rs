@@ -403,4 +403,19 @@ async fn a_stuck_sampler_is_told() {
         (reply.status, &reply.json()["status"]),
         (503, &"stale".into())
     );
+    for path in [
+        "/_raindrops",
+        "/_raindrops?listener=:18080",
+        "/last_data_recv",
+        "/watcher/",
+        "/active/127.0.0.1%3A18080.txt",
+        "/queued/127.0.0.1%3A18080.html",
+        "/tail/127.0.0.1%3A18080.txt",
+        "/stats?token=x",
+    ] {
+        let reply = server.get(path).await;
+        assert_eq!(reply.status, 503, "{path}");
+        let error = &reply.json()["error"];
+        assert_eq!(error, "figures are 0 s old: the sampler hangs", "{path}");
+    }
 }

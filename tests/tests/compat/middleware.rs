@@ -223,7 +223,7 @@ fn calling_is_what_the_application_counts() -> Result<()> {
             "calling: 2\nwriting: 0\n127.0.0.1:18080 active: 2\n127.0.0.1:18080 queued: 0\n"
         );
         let whole = curl(daemon.socket(), &[], "/_raindrops")?;
-        assert!(whole.contains("content-type: text/plain\r\n"), "{whole}");
+        assert!(whole.contains("Content-Type: text/plain\r\n"), "{whole}");
         assert!(
             whole.contains("\r\n\r\ncalling: 2\nwriting: 0\n127.0.0.1:"),
             "{whole}"

@@ -121,6 +121,76 @@ async fn a_client_is_told_when_all_places_are_in_use() {
     timeout(CEILING, freed).await.unwrap();
 }
 
+/// Answers to which nothing is ever added do not keep their places when the clients have gone, be it
+/// at once or in two steps.
+#[tokio::test]
+async fn who_has_gone_gives_its_place_back() {
+    let limits = Limits {
+        connections: 4,
+        ..Limits::default()
+    };
+    let server = start(limits);
+    let mut streams = Vec::new();
+    for path in [
+        "/tail/127.0.0.1%3A18080.txt?queued_min=1000",
+        "/tail/127.0.0.1%3A18080.txt?active_min=1000",
+        "/v1/stream",
+        "/v1/stream?interval=1m",
+    ] {
+        let mut stream = server.connect().await;
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'H');
+        streams.push(stream);
+    }
+    assert_eq!(server.get("/healthz").await.status, 503, "all are in use");
+    for (at, mut stream) in streams.into_iter().enumerate() {
+        if at % 2 == 1 {
+            stream.shutdown().await.unwrap();
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let freed = async {
+        // Each is one of as many places.
+        let mut again: Vec<UnixStream> = Vec::new();
+        while again.len() < limits.connections {
+            let mut stream = server.connect().await;
+            let ask = b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n";
+            stream.write_all(ask).await.unwrap();
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).await.unwrap();
+            if head.ends_with(b"200") {
+                again.push(stream);
+            } else {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    timeout(CEILING, freed).await.unwrap();
+}
+
+/// `nc -N` says at once that it has no more to send.
+#[tokio::test]
+async fn who_sends_no_more_still_gets_lines() {
+    let server = start(Limits::default());
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"GET /v1/stream?interval=100ms HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    stream.shutdown().await.unwrap();
+    let lines = async {
+        let mut bytes = Vec::new();
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).matches("taken_at").count();
+        // For longer than it takes until the server looks whether somebody is there.
+        while told(&bytes) < 15 {
+            server.hub.publish(view());
+            assert!(stream.read_buf(&mut bytes).await.unwrap() > 0);
+        }
+    };
+    timeout(CEILING, lines).await.unwrap();
+}
+
 fn allow_descriptors() {
     let limit = rustix::process::Resource::Nofile;
     let mut files = rustix::process::getrlimit(limit);
