@@ -142,11 +142,7 @@ pub fn respond<B>(
     let (view, age) = (published.view(), published.age());
     if age > stale {
         let hint = "see the daemon's log and whether the host thrashes, then restart the daemon";
-        let old = error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &diagnose::stale(age),
-            hint,
-        );
+        let old = error(StatusCode::SERVICE_UNAVAILABLE, &diagnose::stale(age), hint);
         return of_age(old, age).map(Either::Left);
     }
     let query = request.uri().query();

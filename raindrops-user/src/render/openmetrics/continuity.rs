@@ -11,6 +11,7 @@
 
 mod changes;
 mod kept;
+mod slabs;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,13 +19,16 @@ pub(super) use self::kept::Kept;
 use self::{
     changes::{Changes, OfAddress, Served},
     kept::WorkerKept,
+    slabs::Slabs,
 };
 use super::{
     bound::{Bounds, Candidate, Chosen, Rank, choose},
     listeners::{Key, by_key},
+    sample::Sample,
     workers::{Place, Who},
+    write::Labels,
 };
-use crate::view::{Listener, View, Worker};
+use crate::view::{Listener, View, Worker, slabs::Slab};
 
 /// How long an address may be without a socket and go on when it is back, and how long a socket that
 /// is gone may be missed.
@@ -42,6 +46,7 @@ pub struct Continuity {
     servers: BTreeMap<String, Place>,
     /// Processes that have series.
     workers: BTreeMap<u32, Arc<WorkerKept>>,
+    slabs: Slabs,
     left_out: LeftOut,
     gaps: BTreeMap<String, u64>,
 }
@@ -83,6 +88,8 @@ impl Continuity {
         let there = by_key(view);
         self.take_listeners(last, before, view, &there, &who, bounds);
         self.take_workers(last, before, view, &there, bounds);
+        let of_server = |server: &str| self.servers.get(server).cloned();
+        self.slabs = last.slabs.next(before, view, &who, of_server);
         self.gaps.clone_from(&last.gaps);
         let mut now: BTreeMap<&str, u64> = BTreeMap::new();
         for gap in &view.gaps {
@@ -253,6 +260,16 @@ impl Continuity {
     /// The same of its turns.
     pub(super) fn turns_left(&self, pid: u32) -> u64 {
         self.workers.get(&pid).map_or(0, |kept| kept.turns())
+    }
+
+    /// Of the server whose slab it is; empty where it is no server's.
+    pub(super) fn service_of(&self, slab: &Slab) -> String {
+        self.slabs.service(slab)
+    }
+
+    /// What slabs have counted for a series that have ended.
+    pub(super) fn counted_by_ended(&self, labels: &Labels) -> impl Iterator<Item = &Sample> {
+        self.slabs.ended(labels)
     }
 
     pub(super) fn of_server(&self, id: &str) -> Place {
