@@ -237,7 +237,7 @@ fn calling_is_what_the_application_counts() -> Result<()> {
         let waits = curl(daemon.socket(), &[], "/last_data_recv")?;
         let (head, body) = waits.split_once("\r\n\r\n").context("no head")?;
         assert!(
-            head.contains("x-count: ") && head.contains("x-mean: "),
+            head.contains("X-Count: ") && head.contains("X-Mean: "),
             "{head}"
         );
         assert!(
