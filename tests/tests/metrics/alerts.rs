@@ -12,7 +12,7 @@ use raindrops_tests::{
 };
 
 const BACKLOG: u32 = 8;
-/// The alert waits for a minute, as users have it.
+/// An alert waits for a minute, as users have it.
 const MINUTES: Duration = Duration::from_secs(240);
 
 /// Check that the target is up, that the queue's fill and the overflow rate are recorded, that
@@ -40,7 +40,7 @@ fn an_overflow_is_recorded_and_alerts() -> Result<()> {
         prometheus.until(CEILING, &fill, |found| {
             found.first().is_some_and(|it| it.value == full)
         })?;
-        let rate = format!("listener:raindrops_overflows:rate1m{of_it}");
+        let rate = format!("listener:raindrops_overflows:rate5m{of_it}");
         prometheus.until(CEILING * 2, &rate, |found| {
             found.first().is_some_and(|it| it.value > 0.0)
         })?;
