@@ -297,11 +297,8 @@ fn of_no_puma(view: &View, server: &Server) -> Puma {
 }
 
 fn of_worker(view: &View, worker: &Worker, one_thread: bool) -> PumaWorker {
-    let running = if one_thread {
-        Some(1)
-    } else {
-        worker.threads_seen.map(u64::from)
-    };
+    // How many threads another may have is not to be seen.
+    let only = one_thread.then_some(1);
     let busy = worker.threads_busy.map(u64::from);
     // One that is older has answered requests that nobody has counted.
     let is_younger = worker.started_at.is_some_and(|it| it >= view.since);
@@ -312,12 +309,10 @@ fn of_worker(view: &View, worker: &Worker, one_thread: bool) -> PumaWorker {
         // It is numbered by the title that it has once it is ready.
         booted: worker.index.map(|_| true),
         backlog: turns.and_then(|turns| turns.waiting),
-        running,
+        running: only.or(worker.threads_seen.map(u64::from)),
         busy_threads: busy,
-        pool_capacity: running
-            .zip(busy)
-            .map(|(all, busy)| all.saturating_sub(busy)),
-        max_threads: one_thread.then_some(1),
+        pool_capacity: only.zip(busy).map(|(only, busy)| only.saturating_sub(busy)),
+        max_threads: only,
         requests_count: turns
             .filter(|turns| is_younger && turns.complete)
             .map(|turns| turns.total),

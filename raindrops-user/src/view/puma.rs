@@ -55,7 +55,8 @@ pub struct PumaWorker {
     /// Threads at work. Puma's own count includes the backlog; an estimate does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_threads: Option<u64>,
-    /// Requests that could be taken at once; an estimate counts only threads that exist.
+    /// Requests that could be taken at once: by threads that wait, and by those that the pool may
+    /// still make, which only puma knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_capacity: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,8 +32,8 @@ fn estimated(view: &View) -> Result<&PumaWorker> {
     Ok(worker)
 }
 
-/// What an estimate has to be where the control server says this: it counts neither the backlog among
-/// the busy threads nor threads that puma could still make.
+/// What an estimate has to be where the control server says this: it does not count the backlog among
+/// the busy threads, and says nothing of threads that puma could still make.
 fn expected(said: &Value, pid: u32) -> Result<PumaWorker> {
     let figure = |name: &str| {
         let figure = said[name].as_u64();
@@ -50,7 +50,6 @@ fn expected(said: &Value, pid: u32) -> Result<PumaWorker> {
         backlog: Some(backlog),
         running: Some(running),
         busy_threads: Some(most - capacity),
-        pool_capacity: Some(capacity + running - most),
         ..PumaWorker::default()
     })
 }

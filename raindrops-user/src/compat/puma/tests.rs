@@ -198,3 +198,14 @@ fn a_unicorn_is_told_in_the_words_of_puma() {
     assert!(older["requests_count"].is_null(), "{older}");
     assert!(told["phase"].is_null() && told["old_workers"].is_null());
 }
+
+#[test]
+fn how_much_more_another_server_could_take_is_not_told() {
+    let mut view = view();
+    let worker = view.workers.iter_mut().find(|it| it.pid == 2101).unwrap();
+    (worker.threads_seen, worker.threads_busy) = (Some(3), Some(1));
+    let status = &stats(&view, "nginx")["worker_status"][0]["last_status"];
+    assert_eq!(status["running"], 3);
+    let unknown = (&status["pool_capacity"], &status["max_threads"]);
+    assert_eq!(unknown, (&Value::Null, &Value::Null));
+}

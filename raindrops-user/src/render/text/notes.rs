@@ -35,17 +35,22 @@ pub(crate) fn puma(puma: &Puma) -> String {
         ("backlog", sum(puma, |it| it.backlog)),
         ("running", sum(puma, |it| it.running)),
         ("busy", sum(puma, |it| it.busy_threads)),
-        ("capacity", sum(puma, |it| it.pool_capacity)),
     ];
     let figures = figures.map(|(name, figure)| format!("{name} {}", known(figure)));
+    // Only puma knows how many threads it may still make.
+    let capacity = |figure: Option<u64>| match puma.source {
+        PumaSource::Control => format!(", capacity {}", known(figure)),
+        PumaSource::Estimate => String::new(),
+    };
     text.push_str(&figures.join(", "));
+    text.push_str(&capacity(sum(puma, |it| it.pool_capacity)));
     let full: Vec<&PumaWorker> = puma.workers.iter().filter(|it| is_full(it)).collect();
     if full.len() < puma.workers.len() {
         for (index, worker) in full.iter().filter_map(|it| Some((it.index?, it))) {
             text.push_str(&format!(
-                "; worker {index}: backlog {}, capacity {}",
+                "; worker {index}: backlog {}{}",
                 known(worker.backlog),
-                known(worker.pool_capacity)
+                capacity(worker.pool_capacity)
             ));
         }
     }

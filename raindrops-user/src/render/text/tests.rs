@@ -115,6 +115,19 @@ fn light() -> View {
     it
 }
 
+/// Check that a worker in which requests wait is told, without the room that only puma knows.
+#[test]
+fn an_estimate_has_no_capacity() {
+    let mut it = example();
+    let Fact::Is(puma) = &mut it.servers[1].puma else {
+        panic!("no figures");
+    };
+    puma.workers[0].backlog = Some(3);
+    let text = text(&it, Style::default());
+    let line = "puma (estimate): backlog 3, running 4, busy 2; worker 0: backlog 3\n";
+    assert!(text.contains(line), "{text}");
+}
+
 #[test]
 fn verdicts_leave_room_for_the_table() {
     let mut it = example();

@@ -1,7 +1,8 @@
 //! What a puma without a control server seems to do, told from its threads and its turns.
 //!
 //! Only the threads of the pool have names that say so; which of them wait for work is not to be
-//! seen from outside, so that is taken from the turns.
+//! seen from outside, so that is taken from the turns. How many threads it may still make is not to be
+//! seen either.
 
 use crate::{
     ids::Pid,
@@ -43,17 +44,12 @@ pub(super) fn puma<'n, N: IntoIterator<Item = &'n [u8]>>(
 }
 
 fn worker(worker: &Worker, running: Option<u64>) -> PumaWorker {
-    let busy = worker.threads_busy.map(u64::from);
     PumaWorker {
         pid: Some(worker.pid),
         index: worker.index,
         backlog: worker.turns.as_ref().and_then(|turns| turns.waiting),
         running,
-        busy_threads: busy,
-        // A thread may have ended since it was counted as busy.
-        pool_capacity: running
-            .zip(busy)
-            .map(|(all, busy)| all.saturating_sub(busy)),
+        busy_threads: worker.threads_busy.map(u64::from),
         ..PumaWorker::default()
     }
 }

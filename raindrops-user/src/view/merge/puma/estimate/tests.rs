@@ -118,22 +118,22 @@ fn an_estimate_is_made_of_what_is_known() {
             backlog,
             running,
             busy_threads,
-            pool_capacity,
+            pool_capacity: None,
             max_threads: None,
             requests_count: None,
         } = *worker
         else {
             panic!("what only the control server knows: {worker:?}");
         };
-        let figures = [running, busy_threads, pool_capacity, backlog];
+        let figures = [running, busy_threads, backlog];
         (pid.zip(index).unwrap(), figures)
     };
     let rows: Vec<_> = estimate.workers.iter().map(row).collect();
     let expected = [
-        ((20, 0), [None, Some(1), None, None]),
-        ((21, 1), [Some(3), Some(2), Some(1), Some(4)]),
-        ((22, 2), [Some(3), None, None, None]),
-        ((23, 3), [Some(3), Some(4), Some(0), None]),
+        ((20, 0), [None, Some(1), None]),
+        ((21, 1), [Some(3), Some(2), Some(4)]),
+        ((22, 2), [Some(3), None, None]),
+        ((23, 3), [Some(3), Some(4), None]),
     ];
     assert_eq!(rows, expected);
 }
