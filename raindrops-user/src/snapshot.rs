@@ -10,7 +10,7 @@ mod threads;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use raindrops_ebpf::{histogram::Histogram, miss::Miss};
@@ -112,6 +112,14 @@ impl ProcSnapshot {
         let rest = started.0 % per_second;
         Duration::from_secs(started.0 / per_second)
             + Duration::from_millis(rest * 1000 / per_second)
+    }
+
+    /// Start of a process by the clock, up to a second early: the kernel tells the boot's in whole
+    /// seconds. `None` where that is not known.
+    #[must_use]
+    pub fn started_at(&self, process: &Process) -> Option<SystemTime> {
+        let booted = SystemTime::UNIX_EPOCH + Duration::from_secs(self.boot_time);
+        (self.boot_time != 0).then(|| booted + self.start_after_boot(process.started))
     }
 
     /// Whether another look found the same processes in the same relations, whatever they do.

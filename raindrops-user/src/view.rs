@@ -306,6 +306,13 @@ pub struct Server {
     pub id: String,
     pub kind: String,
     pub master: Option<u32>,
+    /// Start of the process in `id`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub started_at: Option<SystemTime>,
     pub title: String,
     pub workers: Vec<u32>,
     /// [`Skew`] over all its listeners.

@@ -146,6 +146,8 @@ enum Stats {
 /// Fields in puma's order.
 #[derive(Debug, Serialize)]
 struct Cluster {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
     workers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<u64>,
@@ -206,9 +208,9 @@ fn stats(view: &View, server: &Server) -> String {
         }
     };
     let stats = if is_single(server, known) {
-        Stats::Single(single(view, server, known))
+        Stats::Single(single(server, known))
     } else {
-        Stats::Cluster(cluster(view, known))
+        Stats::Cluster(cluster(view, server, known))
     };
     // A type of ours serializes.
     serde_json::to_string(&stats).unwrap_or_default()
@@ -222,8 +224,9 @@ fn is_single(server: &Server, known: &Puma) -> bool {
     }
 }
 
-fn cluster(view: &View, known: &Puma) -> Cluster {
+fn cluster(view: &View, server: &Server, known: &Puma) -> Cluster {
     Cluster {
+        started_at: known.started_at.or(server.started_at).map(time),
         workers: known.workers.len(),
         phase: known.phase,
         booted_workers: known.booted_workers.or_else(|| {
@@ -237,8 +240,10 @@ fn cluster(view: &View, known: &Puma) -> Cluster {
 }
 
 fn status(view: &View, worker: &PumaWorker) -> Status {
+    let process = view.workers.iter().find(|it| Some(it.pid) == worker.pid);
+    let began = process.and_then(|process| process.started_at);
     Status {
-        started_at: worker.pid.and_then(|pid| started_at(view, pid)),
+        started_at: worker.started_at.or(began).map(time),
         pid: worker.pid,
         index: worker.index,
         phase: worker.phase,
@@ -248,11 +253,10 @@ fn status(view: &View, worker: &PumaWorker) -> Status {
     }
 }
 
-fn single(view: &View, server: &Server, known: &Puma) -> Single {
+fn single(server: &Server, known: &Puma) -> Single {
     let worker = known.workers.first().cloned().unwrap_or_default();
-    let pid = worker.pid.or_else(|| server.workers.first().copied());
     Single {
-        started_at: pid.and_then(|pid| started_at(view, pid)),
+        started_at: known.started_at.or(server.started_at).map(time),
         pool: pool(&worker),
     }
 }
@@ -267,10 +271,9 @@ fn pool(worker: &PumaWorker) -> Pool {
     }
 }
 
-fn started_at(view: &View, pid: u32) -> Option<String> {
-    let worker = view.workers.iter().find(|worker| worker.pid == pid)?;
-    let started: SystemTime = worker.started_at?;
-    Some(humantime::format_rfc3339_seconds(started).to_string())
+/// As puma writes it.
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// The same figures of another server: of what its threads and turns show, in puma's words.
@@ -289,6 +292,7 @@ fn of_no_puma(view: &View, server: &Server) -> Puma {
     Puma {
         source: PumaSource::Estimate,
         age_ms: None,
+        started_at: None,
         phase: None,
         booted_workers: None,
         old_workers: None,

@@ -58,6 +58,7 @@ pub(super) fn serving(kind: &str, class: Class, workers: u32, threads: u32) -> V
         servers: vec![Server {
             id: server,
             kind: kind.to_owned(),
+            started_at: None,
             master: Some(MASTER),
             title: format!("{kind} master"),
             workers: pids,

@@ -1,5 +1,7 @@
 //! What the control servers of puma said.
 
+use std::time::SystemTime;
+
 use crate::{
     address::Address,
     ids::{Monotonic, Pid},
@@ -34,13 +36,20 @@ pub struct ControlAnswer {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PumaStats {
-    /// Of a server without workers.
-    Single(PumaPool),
+    Single(PumaSingle),
     Cluster(PumaCluster),
+}
+
+/// A server without workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PumaSingle {
+    pub started_at: Option<SystemTime>,
+    pub pool: PumaPool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PumaCluster {
+    pub started_at: Option<SystemTime>,
     pub phase: Option<u64>,
     pub booted_workers: Option<u64>,
     pub old_workers: Option<u64>,
@@ -54,6 +63,7 @@ pub struct PumaClusterWorker {
     pub index: Option<u32>,
     pub phase: Option<u64>,
     pub booted: Option<bool>,
+    pub started_at: Option<SystemTime>,
     /// RFC 3339.
     pub last_checkin: Option<String>,
     /// As the worker last told its master.

@@ -142,12 +142,13 @@ pub fn merge(inputs: Inputs<'_>) -> View {
     }
 }
 
-/// Servers, with how evenly their workers accept, and which have ended.
+/// Servers, with when they were started, how evenly their workers accept, and which have ended.
 fn of_workers(inputs: &Inputs<'_>, servers: Vec<Server>) -> Vec<Server> {
     let with_workers = |server: Server| {
         let workers = server.workers.iter().copied().map(Pid).collect();
         let skew = skew_of(inputs, &workers, |_| true);
         Server {
+            started_at: started_at(inputs, &server),
             skew: skew.as_ref().map(|skew| skew.ratio),
             skew_accepts: skew.map(|skew| skew.accepts),
             exits: inputs.exits.get(&server.id).cloned(),
@@ -155,6 +156,16 @@ fn of_workers(inputs: &Inputs<'_>, servers: Vec<Server>) -> Vec<Server> {
         }
     };
     servers.into_iter().map(with_workers).collect()
+}
+
+/// Of the process that gives the server its id.
+fn started_at(inputs: &Inputs<'_>, server: &Server) -> Option<SystemTime> {
+    let proc = inputs.proc?;
+    let began = |pid: u32| proc.started_at(proc.processes.get(&Pid(pid))?);
+    match server.master {
+        Some(master) => began(master),
+        None => server.workers.iter().filter_map(|pid| began(*pid)).min(),
+    }
 }
 
 fn skew_of(

@@ -1,7 +1,11 @@
 //! What is known of a puma server's own figures: from its control server, else estimated from what
 //! the kernel shows.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
+
+use super::rfc3339_option;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Puma {
@@ -10,6 +14,14 @@ pub struct Puma {
     /// seconds only: see `last_checkin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
+    /// When it began, by its own clock; after a restart in the same process that is later than the
+    /// process.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub started_at: Option<SystemTime>,
     /// Restart generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<u64>,
@@ -43,6 +55,13 @@ pub struct PumaWorker {
     pub phase: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booted: Option<bool>,
+    /// When its master started it, by the master's clock.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "rfc3339_option"
+    )]
+    pub started_at: Option<SystemTime>,
     /// When it last reported to its master, as puma writes it: what follows is of then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkin: Option<String>,

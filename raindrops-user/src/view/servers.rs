@@ -150,6 +150,7 @@ pub fn classify(
                 id: id(leader),
                 kind: kind.name().to_owned(),
                 master: is_master.then_some(leader.0),
+                started_at: None,
                 title: title(leader),
                 workers: Vec::new(),
                 skew: None,

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
@@ -68,6 +68,8 @@ fn written(worker: &Value, pid: u32) -> PumaWorker {
         index: worker["index"].as_u64().map(|index| index as u32),
         phase: worker["phase"].as_u64(),
         booted: worker["booted"].as_bool(),
+        // That of a process alone is of all of it.
+        started_at: worker.get("last_status").and_then(|_| began(worker)),
         last_checkin: worker["last_checkin"].as_str().map(str::to_owned),
         backlog: figure("backlog"),
         running: figure("running"),
@@ -76,6 +78,10 @@ fn written(worker: &Value, pid: u32) -> PumaWorker {
         max_threads: figure("max_threads"),
         requests_count: figure("requests_count"),
     }
+}
+
+fn began(of: &Value) -> Option<SystemTime> {
+    humantime::parse_rfc3339(of["started_at"].as_str()?).ok()
 }
 
 /// The same of all of it.
@@ -91,6 +97,7 @@ fn expected(stats: &Value, started: &Server, age_ms: Option<u64>) -> Puma {
     Puma {
         source: PumaSource::Control,
         age_ms,
+        started_at: began(stats),
         phase: figure("phase"),
         booted_workers: figure("booted_workers"),
         old_workers: figure("old_workers"),

@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use serde_json::{Value, json};
 
 use super::{Answer, Command, answer, command};
@@ -114,6 +116,32 @@ fn a_server_is_named_by_id_kind_or_address() {
     }
 }
 
+fn at(time: &str) -> Option<SystemTime> {
+    Some(humantime::parse_rfc3339(time).unwrap())
+}
+
+/// Check the order of fields, which is puma's, and that what only puma can know is left out.
+#[test]
+fn of_a_puma_that_is_not_asked_only_what_is_seen_is_told() {
+    let told = match asked(&view(), "puma") {
+        Answer::Stats(text) => text,
+        other => panic!("{other:?}"),
+    };
+    let worker = |pid, index| {
+        format!(
+            r#"{{"started_at":"2026-11-21T23:00:00Z","pid":{pid},"index":{index},"last_status":{{"backlog":0,"running":2}}}}"#
+        )
+    };
+    assert_eq!(
+        told,
+        format!(
+            r#"{{"started_at":"2026-11-21T22:59:57Z","workers":2,"worker_status":[{},{}]}}"#,
+            worker(910, 0),
+            worker(911, 1)
+        )
+    );
+}
+
 #[test]
 fn what_puma_said_is_said_again() {
     let mut view = view();
@@ -122,6 +150,7 @@ fn what_puma_said_is_said_again() {
         index: Some(0),
         phase: Some(3),
         booted: Some(true),
+        started_at: None,
         last_checkin: Some("2026-11-22T00:58:55Z".to_owned()),
         backlog: Some(1),
         running: Some(4),
@@ -133,6 +162,7 @@ fn what_puma_said_is_said_again() {
     let of = |workers| Puma {
         source: PumaSource::Control,
         age_ms: Some(1),
+        started_at: None,
         phase: Some(3),
         booted_workers: Some(2),
         old_workers: Some(1),
@@ -145,7 +175,8 @@ fn what_puma_said_is_said_again() {
     };
     view.servers[1].puma = Fact::Is(of(vec![worker.clone(), silent]));
     let expected = json!({
-        "workers": 2, "phase": 3, "booted_workers": 2, "old_workers": 1,
+        "started_at": "2026-11-21T22:59:57Z", "workers": 2, "phase": 3, "booted_workers": 2,
+        "old_workers": 1,
         "worker_status": [
             {
                 "started_at": "2026-11-21T23:00:00Z", "pid": 910, "index": 0, "phase": 3,
@@ -160,6 +191,20 @@ fn what_puma_said_is_said_again() {
     });
     assert_eq!(stats(&view, "puma"), expected);
 
+    // Restarted in the same processes.
+    let mut of_later = of(vec![PumaWorker {
+        started_at: at("2026-11-22T00:10:01Z"),
+        ..worker.clone()
+    }]);
+    of_later.started_at = at("2026-11-22T00:10:00Z");
+    view.servers[1].puma = Fact::Is(of_later);
+    let told = stats(&view, "puma");
+    assert_eq!(told["started_at"], "2026-11-22T00:10:00Z");
+    assert_eq!(
+        told["worker_status"][0]["started_at"],
+        "2026-11-22T00:10:01Z"
+    );
+
     let only = PumaWorker {
         index: None,
         phase: None,
@@ -167,7 +212,7 @@ fn what_puma_said_is_said_again() {
     };
     view.servers[1].puma = Fact::Is(of(vec![only]));
     let expected = json!({
-        "started_at": "2026-11-21T23:00:00Z", "backlog": 1, "running": 4, "pool_capacity": 0,
+        "started_at": "2026-11-21T22:59:57Z", "backlog": 1, "running": 4, "pool_capacity": 0,
         "max_threads": 4, "requests_count": 77
     });
     assert_eq!(stats(&view, "puma"), expected);
@@ -196,6 +241,7 @@ fn a_unicorn_is_told_in_the_words_of_puma() {
     // That one is older than the counts.
     let older = &told["worker_status"][1]["last_status"];
     assert!(older["requests_count"].is_null(), "{older}");
+    assert_eq!(told["started_at"], "2026-11-21T22:59:58Z");
     assert!(told["phase"].is_null() && told["old_workers"].is_null());
 }
 

@@ -105,6 +105,7 @@ fn the_worker_with_most_is_named_with_what_puma_says() {
         view.servers[0].puma = Fact::Is(Puma {
             source: PumaSource::Control,
             age_ms: Some(900),
+            started_at: None,
             phase: None,
             booted_workers: None,
             old_workers: None,
@@ -113,6 +114,7 @@ fn the_worker_with_most_is_named_with_what_puma_says() {
                 index: Some(1),
                 phase: None,
                 booted: None,
+                started_at: None,
                 last_checkin: None,
                 backlog: Some(5),
                 running: Some(4),

@@ -107,6 +107,7 @@ fn light() -> View {
     it.servers[1].puma = Fact::Is(Puma {
         source: PumaSource::Control,
         age_ms: Some(740),
+        started_at: None,
         phase: Some(3),
         booted_workers: Some(2),
         old_workers: Some(1),

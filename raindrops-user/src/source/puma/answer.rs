@@ -3,15 +3,17 @@
 //! Whoever listens at that address may answer anything. What has not the form that puma gives it is
 //! left out; nothing of it gets into an error, because it may repeat the token.
 
+use std::time::SystemTime;
+
 use serde_json::{Map, Value};
 
 use super::PumaError;
 use crate::{
     ids::Pid,
-    snapshot::puma::{PumaCluster, PumaClusterWorker, PumaPool, PumaStats},
+    snapshot::puma::{PumaCluster, PumaClusterWorker, PumaPool, PumaSingle, PumaStats},
 };
 
-/// Characters of a time.
+/// Characters of a time that is kept as it is written.
 const LONGEST_TIME: usize = 40;
 
 /// From the whole answer.
@@ -42,6 +44,7 @@ fn stats(body: &[u8]) -> Option<PumaStats> {
     };
     if let Some(Value::Array(workers)) = stats.get("worker_status") {
         return Some(PumaStats::Cluster(PumaCluster {
+            started_at: time(&stats, "started_at"),
             phase: number(&stats, "phase"),
             booted_workers: number(&stats, "booted_workers"),
             old_workers: number(&stats, "old_workers"),
@@ -49,21 +52,27 @@ fn stats(body: &[u8]) -> Option<PumaStats> {
         }));
     }
     let pool = pool(&stats);
-    (pool.running.is_some() || pool.max_threads.is_some()).then_some(PumaStats::Single(pool))
+    let single = PumaSingle {
+        started_at: time(&stats, "started_at"),
+        pool,
+    };
+    (pool.running.is_some() || pool.max_threads.is_some()).then_some(PumaStats::Single(single))
 }
 
 fn worker(worker: &Value) -> Option<PumaClusterWorker> {
     let worker = worker.as_object()?;
-    let time = worker.get("last_checkin").and_then(Value::as_str);
-    let is_time =
-        |text: &&str| text.len() <= LONGEST_TIME && humantime::parse_rfc3339(text).is_ok();
+    let checked_in = worker.get("last_checkin").and_then(Value::as_str);
+    let checked_in = checked_in.filter(|text| text.len() <= LONGEST_TIME);
     let id = |key| number(worker, key).and_then(|number| u32::try_from(number).ok());
     Some(PumaClusterWorker {
         pid: id("pid").map(Pid),
         index: id("index"),
         phase: number(worker, "phase"),
         booted: worker.get("booted").and_then(Value::as_bool),
-        last_checkin: time.filter(is_time).map(str::to_owned),
+        started_at: time(worker, "started_at"),
+        last_checkin: time(worker, "last_checkin")
+            .and(checked_in)
+            .map(str::to_owned),
         // Empty before its first report.
         pool: worker
             .get("last_status")
@@ -92,6 +101,11 @@ fn pool(status: &Map<String, Value>) -> PumaPool {
 /// capacity is the threads that wait and those that it has not made yet.
 fn busy_threads(max: u64, capacity: u64, backlog: u64) -> Option<u64> {
     max.checked_sub(capacity)?.checked_add(backlog)
+}
+
+fn time(object: &Map<String, Value>, key: &str) -> Option<SystemTime> {
+    let text = object.get(key).and_then(Value::as_str)?;
+    humantime::parse_rfc3339(text).ok()
 }
 
 fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {

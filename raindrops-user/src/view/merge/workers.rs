@@ -1,9 +1,6 @@
 //! Workers: who accepts, how much, and what else is known of the process.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::collections::BTreeMap;
 
 use raindrops_ebpf::miss::Miss;
 
@@ -111,7 +108,7 @@ fn worker(
     Worker {
         pid: pid.0,
         ns_pid: ns_pid.map(|pid| pid.0),
-        started_at: started_at(proc, process),
+        started_at: proc.started_at(process),
         comm: escaped(comm),
         title: member.map_or_else(|| escaped(comm), |member| member.title.clone()),
         command_line: title
@@ -196,9 +193,4 @@ fn worker_listener(row: &Row<'_>, counts: Option<WorkerCounts>, id: String) -> W
             .filter(|_| total != 0)
             .map(|counts| rounded(counts.accepts as f64 / total as f64)),
     }
-}
-
-fn started_at(proc: &ProcSnapshot, process: &Process) -> Option<SystemTime> {
-    let booted = SystemTime::UNIX_EPOCH + Duration::from_secs(proc.boot_time);
-    (proc.boot_time != 0).then(|| booted + proc.start_after_boot(process.started))
 }

@@ -28,6 +28,10 @@ fn figures(figures: [u64; 6]) -> PumaPool {
     }
 }
 
+fn at(time: &str) -> Option<SystemTime> {
+    Some(humantime::parse_rfc3339(time).unwrap())
+}
+
 /// puma 5.6.5, as it answered with nine clients asking for `/sleep`.
 const SINGLE: &str = r#"{"started_at":"2026-11-22T00:59:27Z","backlog":1,"running":5,"pool_capacity":0,"max_threads":5,"requests_count":5}"#;
 
@@ -44,7 +48,10 @@ const LATER: &str = r#"{"started_at":"2026-11-22T00:58:50Z","workers":1,"phase":
 
 #[test]
 fn a_single_server_is_one_pool() {
-    let expected = PumaStats::Single(figures([1, 5, 6, 0, 5, 5]));
+    let expected = PumaStats::Single(PumaSingle {
+        started_at: at("2026-11-22T00:59:27Z"),
+        pool: figures([1, 5, 6, 0, 5, 5]),
+    });
     assert_eq!(answered(SINGLE), Ok(expected));
 }
 
@@ -55,10 +62,12 @@ fn a_cluster_is_its_workers() {
         index: Some(index),
         phase: Some(1),
         booted: Some(booted),
+        started_at: at("2026-11-22T00:58:50Z"),
         last_checkin: Some(time.to_owned()),
         pool,
     };
     let expected = PumaCluster {
+        started_at: at("2026-11-22T00:58:50Z"),
         phase: Some(1),
         booted_workers: Some(1),
         old_workers: Some(0),
@@ -104,29 +113,37 @@ fn figures_of_another_form_are_left_out() {
         "[1]",
         "{}",
     ] {
-        let single = format!(r#"{{"running":1,"backlog":{wrong},"requests_count":{wrong}}}"#);
-        let expected = PumaStats::Single(only_running);
+        let single = format!(
+            r#"{{"started_at":{wrong},"running":1,"backlog":{wrong},"requests_count":{wrong}}}"#
+        );
+        let expected = PumaStats::Single(PumaSingle {
+            started_at: None,
+            pool: only_running,
+        });
         assert_eq!(answered(&single), Ok(expected), "{wrong}");
 
         let cluster = format!(
-            r#"{{"phase":{wrong},"old_workers":{wrong},"worker_status":[{wrong},{{"pid":{wrong},
-                "index":{wrong},"phase":{wrong},"last_checkin":{wrong},"last_status":{wrong}}},
+            r#"{{"started_at":{wrong},"phase":{wrong},"old_workers":{wrong},"worker_status":[{wrong},{{"pid":{wrong},
+                "index":{wrong},"phase":{wrong},"started_at":{wrong},"last_checkin":{wrong},"last_status":{wrong}}},
                 {{"last_status":{{"running":1,"backlog":{wrong}}}}}]}}"#
         );
         let Ok(PumaStats::Cluster(cluster)) = answered(&cluster) else {
             panic!("no cluster: {wrong}");
         };
-        assert_eq!((cluster.phase, cluster.old_workers), (None, None));
+        let of_all = (cluster.started_at, cluster.phase, cluster.old_workers);
+        assert_eq!(of_all, (None, None, None));
         let last = cluster.workers.last().map(|worker| worker.pool);
         assert_eq!(last, Some(only_running), "{wrong}");
         for worker in &cluster.workers {
-            let known = (worker.pid, worker.index, worker.phase, &worker.last_checkin);
-            assert_eq!(known, (None, None, None, &None), "{wrong}");
+            let known = (worker.pid, worker.index, worker.phase);
+            assert_eq!(known, (None, None, None), "{wrong}");
+            let times = (worker.started_at, &worker.last_checkin);
+            assert_eq!(times, (None, &None), "{wrong}");
         }
     }
     let largest = r#"{"running":18446744073709551615,"backlog":18446744073709551615,
                       "max_threads":1,"pool_capacity":2}"#;
-    let Ok(PumaStats::Single(pool)) = answered(largest) else {
+    let Ok(PumaStats::Single(PumaSingle { pool, .. })) = answered(largest) else {
         panic!("no pool");
     };
     assert_eq!(pool.running, Some(u64::MAX));

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     address::{Address, UnixName},
-    snapshot::puma::{PumaPool, PumaStats},
+    snapshot::puma::{PumaSingle, PumaStats},
 };
 
 const fn seconds(seconds: u64) -> Monotonic {
@@ -12,7 +12,7 @@ fn answer(asked: Monotonic) -> ControlAnswer {
     ControlAnswer {
         asked,
         peer: None,
-        stats: PumaStats::Single(PumaPool::default()),
+        stats: PumaStats::Single(PumaSingle::default()),
     }
 }
 

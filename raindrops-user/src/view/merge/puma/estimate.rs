@@ -36,6 +36,7 @@ pub(super) fn puma<'n, N: IntoIterator<Item = &'n [u8]>>(
     workers.iter().any(is_known).then_some(Puma {
         source: PumaSource::Estimate,
         age_ms: None,
+        started_at: None,
         phase: None,
         booted_workers: None,
         old_workers: None,

@@ -20,14 +20,16 @@ pub(super) fn puma(
     let puma = Puma {
         source: PumaSource::Control,
         age_ms: Some(millis(now.since(answer.asked))),
+        started_at: None,
         phase: None,
         booted_workers: None,
         old_workers: None,
         workers: Vec::new(),
     };
     match &answer.stats {
-        PumaStats::Single(pool) => Puma {
-            workers: vec![single(server, *pool)],
+        PumaStats::Single(it) => Puma {
+            started_at: it.started_at,
+            workers: vec![single(server, it.pool)],
             ..puma
         },
         PumaStats::Cluster(cluster) => {
@@ -35,6 +37,7 @@ pub(super) fn puma(
             let mut workers: Vec<PumaWorker> = cluster.workers.iter().map(of_cluster).collect();
             workers.sort_by_key(|worker| (worker.index, worker.pid));
             Puma {
+                started_at: cluster.started_at,
                 phase: cluster.phase,
                 booted_workers: cluster.booted_workers,
                 old_workers: cluster.old_workers,
@@ -63,6 +66,7 @@ fn worker(worker: &PumaClusterWorker, pid: Option<Pid>) -> PumaWorker {
         index,
         phase,
         booted,
+        started_at,
         last_checkin,
         pool,
     } = worker;
@@ -71,6 +75,7 @@ fn worker(worker: &PumaClusterWorker, pid: Option<Pid>) -> PumaWorker {
         index: *index,
         phase: *phase,
         booted: *booted,
+        started_at: *started_at,
         last_checkin: last_checkin.clone(),
         ..with(*pool)
     }

@@ -2,7 +2,7 @@ mod owner;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use super::{said, source};
@@ -12,7 +12,10 @@ use crate::{
     plan::Off,
     snapshot::{
         ProcSnapshot, Process,
-        puma::{ControlAnswer, ControlSeen, PumaCluster, PumaClusterWorker, PumaPool, PumaStats},
+        puma::{
+            ControlAnswer, ControlSeen, PumaCluster, PumaClusterWorker, PumaPool, PumaSingle,
+            PumaStats,
+        },
     },
     view::{
         Server, SourceState,
@@ -58,14 +61,27 @@ fn pool(running: u64) -> PumaPool {
     }
 }
 
+fn without_workers(running: u64) -> PumaStats {
+    PumaStats::Single(PumaSingle {
+        started_at: Some(at(7)),
+        pool: pool(running),
+    })
+}
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
 fn cluster(workers: &[(u32, u32)]) -> PumaStats {
     let worker = |&(pid, index): &(u32, u32)| PumaClusterWorker {
         pid: Some(Pid(pid)),
         index: Some(index),
+        started_at: Some(at(pid.into())),
         pool: pool(u64::from(pid)),
         ..PumaClusterWorker::default()
     };
     PumaStats::Cluster(PumaCluster {
+        started_at: Some(at(8)),
         phase: Some(3),
         booted_workers: Some(2),
         old_workers: Some(1),
@@ -135,12 +151,14 @@ fn what_a_cluster_said_is_shown_by_worker() {
     let worker = |pid, index, running| PumaWorker {
         pid,
         index: Some(index),
+        started_at: Some(at(running)),
         running: Some(running),
         ..PumaWorker::default()
     };
     let expected = Puma {
         source: PumaSource::Control,
         age_ms: Some(1200),
+        started_at: Some(at(8)),
         phase: Some(3),
         booted_workers: Some(2),
         old_workers: Some(1),
@@ -151,9 +169,10 @@ fn what_a_cluster_said_is_shown_by_worker() {
 
 #[test]
 fn what_a_single_server_said_is_of_its_only_process() {
-    let single = answer(PumaStats::Single(pool(5)));
+    let answer = answer(without_workers(5));
     let pids = |server: &Server| {
-        let said = said::puma(server, &single, NOW, Some);
+        let said = said::puma(server, &answer, NOW, Some);
+        assert_eq!(said.started_at, Some(at(7)));
         let pids = said.workers.iter().map(|worker| worker.pid);
         pids.collect::<Vec<_>>()
     };
@@ -175,7 +194,7 @@ fn the_source_tells_of_every_control_server() {
             failure: off,
         }
     };
-    let answered = || Some(answer(PumaStats::Single(pool(1))));
+    let answered = || Some(answer(without_workers(1)));
     let older = ControlAnswer {
         asked: Monotonic(NOW.0 - Duration::from_secs(4)),
         ..answered().unwrap()

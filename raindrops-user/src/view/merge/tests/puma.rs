@@ -5,7 +5,7 @@ use crate::{
     address::{Address, UnixName},
     fact::Fact,
     ids::{Monotonic, Pid},
-    snapshot::puma::{ControlAnswer, ControlSeen, PumaPool, PumaSnapshot, PumaStats},
+    snapshot::puma::{ControlAnswer, ControlSeen, PumaPool, PumaSingle, PumaSnapshot, PumaStats},
     view::{
         SourceState,
         puma::{Puma, PumaSource, PumaWorker},
@@ -29,7 +29,10 @@ fn answered(peer: u32) -> PumaSnapshot {
     let answer = ControlAnswer {
         asked: Monotonic(AT.0 - SECOND),
         peer: Some(Pid(peer)),
-        stats: PumaStats::Single(pool),
+        stats: PumaStats::Single(PumaSingle {
+            started_at: None,
+            pool,
+        }),
     };
     let control = ControlSeen {
         address: Address::Unix(UnixName::Path(b"/c".to_vec())),
@@ -66,6 +69,7 @@ fn what_the_control_server_said_is_its_servers() {
     let expected = Puma {
         source: PumaSource::Control,
         age_ms: Some(1000),
+        started_at: None,
         phase: None,
         booted_workers: None,
         old_workers: None,

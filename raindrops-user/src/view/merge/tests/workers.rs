@@ -53,6 +53,34 @@ fn a_worker_is_described_and_its_part_told() {
     );
 }
 
+/// Check that a server began with its master, one without a master with its oldest process, and that
+/// without the time of the boot nothing is said.
+#[test]
+fn a_server_began_with_the_process_that_names_it() {
+    let mut seen = seen();
+    seen.bpf = None;
+    let started = |seen: &mut Seen, pid, ticks| {
+        let process = seen.proc.processes.get_mut(&Pid(pid));
+        process.unwrap().started = StartTicks(ticks);
+    };
+    let began = |seen: &Seen| {
+        let [server] = &merged(seen).servers[..] else {
+            panic!("one server")
+        };
+        (server.id.clone(), server.started_at)
+    };
+    let at = |millis| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+    started(&mut seen, 10, 302);
+    started(&mut seen, 21, 200);
+    assert_eq!(began(&seen), ("unicorn:10".to_owned(), at(1_003_020)));
+
+    seen.proc.processes.remove(&Pid(10));
+    assert_eq!(began(&seen), ("unicorn:21".to_owned(), at(1_002_000)));
+
+    seen.proc.boot_time = 0;
+    assert_eq!(began(&seen).1, None);
+}
+
 #[test]
 fn active_of_a_worker_is_absent_while_some_connections_have_no_known_worker() {
     let mut seen = seen();

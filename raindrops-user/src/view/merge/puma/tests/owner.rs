@@ -2,7 +2,7 @@
 
 use super::{
     super::owner::{Evidence, Held},
-    Address, ControlAnswer, Pid, PumaStats, UnixName, answer, classified, cluster, path, pool,
+    Address, ControlAnswer, Pid, UnixName, answer, classified, cluster, path, without_workers,
 };
 
 fn tcp(ip: [u8; 4], port: u16) -> Address {
@@ -44,7 +44,7 @@ fn owner(listeners: &[Listening<'_>], address: &Address, answer: &ControlAnswer)
 fn single(peer: Option<u32>) -> ControlAnswer {
     ControlAnswer {
         peer: peer.map(Pid),
-        ..answer(PumaStats::Single(pool(1)))
+        ..answer(without_workers(1))
     }
 }
 
