@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::wait;
 
@@ -26,6 +26,17 @@ fn parent_of(pid: u32) -> Option<u32> {
     // The command name, in parentheses, may itself hold spaces and parentheses.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Raises how many descriptors the test's own process may have, which holds an end of each connection.
+pub fn allow_descriptors(count: u64) -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < count) {
+        limit.current = Some(count);
+        limit.maximum = limit.maximum.map(|maximum| maximum.max(count));
+        setrlimit(Resource::Nofile, limit).context("raising RLIMIT_NOFILE")?;
+    }
+    Ok(())
 }
 
 /// Sends a signal to a process that the test started.

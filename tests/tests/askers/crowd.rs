@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use raindrops_tests::{
     daemon::{Daemon, Place, User},
-    listening, netns,
+    listening, netns, processes,
     skip::{Need, can_run},
     wait::CEILING,
 };
@@ -43,6 +43,7 @@ fn of_bad_clients() -> Result<()> {
         return Ok(());
     }
     netns::in_new(|| {
+        processes::allow_descriptors(4 * IDLE as u64)?;
         let listeners = (0..50)
             .map(|_| listening::tcp(8))
             .collect::<Result<Vec<_>>>()?;
@@ -109,6 +110,7 @@ fn of_clients_that_read_nothing() -> Result<()> {
         return Ok(());
     }
     netns::in_new(|| {
+        processes::allow_descriptors(4 * IDLE as u64)?;
         let listeners = (0..LISTENERS)
             .map(|_| listening::tcp(8))
             .collect::<Result<Vec<_>>>()?;

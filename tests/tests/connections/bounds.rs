@@ -12,25 +12,16 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use raindrops_tests::{
     daemon::{Place, User},
-    listening, netns,
+    listening, netns, processes,
     skip::{Need, can_run},
     wait,
 };
 use raindrops_user::view::connections::SCANNED;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::list;
 
-/// A test's own process holds both ends of each.
-fn allow_descriptors(count: u64) -> Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < count) {
-        limit.current = Some(count);
-        limit.maximum = limit.maximum.map(|maximum| maximum.max(count));
-        setrlimit(Resource::Nofile, limit).context("raising RLIMIT_NOFILE")?;
-    }
-    Ok(())
-}
+/// Of all tests here, which run at one time in one process and hold both ends of each connection.
+const DESCRIPTORS: u64 = 18_000;
 
 /// Check that no more than 4,096 connections are looked at, and that this is told.
 #[test]
@@ -39,7 +30,7 @@ fn the_list_is_bounded() -> Result<()> {
         return Ok(());
     }
     netns::in_new(|| {
-        allow_descriptors(10_000)?;
+        processes::allow_descriptors(DESCRIPTORS)?;
         let listener = listening::tcp(64)?;
         let place = Place::new()?;
         let daemon = place.start(User::Same, &[])?;
@@ -70,7 +61,7 @@ fn many_who_ask_hold_nobody_up() -> Result<()> {
         return Ok(());
     }
     netns::in_new(|| {
-        allow_descriptors(10_000)?;
+        processes::allow_descriptors(DESCRIPTORS)?;
         let listener = listening::tcp(64)?;
         let _pairs = listening::accepted(&listener, 2000)?;
         let place = Place::new()?;
@@ -127,7 +118,7 @@ fn who_asks_without_a_pause_gets_few_lists_made() -> Result<()> {
     }
     netns::in_new(|| {
         const CLIENTS: usize = 8;
-        allow_descriptors(10_000)?;
+        processes::allow_descriptors(DESCRIPTORS)?;
         let listener = listening::tcp(64)?;
         let _pairs = listening::accepted(&listener, 2000)?;
         let place = Place::new()?;

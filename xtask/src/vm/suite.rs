@@ -11,16 +11,24 @@ use serde_json::Value;
 use super::Hook;
 use crate::{process, test, workspace};
 
-/// Suites that test the repository, or servers and languages that are not in the machine.
+/// Suites that test the repository, what clients are told, or servers and languages that are not in the
+/// machine.
 const NOT_OF_A_KERNEL: &[&str] = &[
     "accounting",
+    "askers",
+    "compat",
+    "diagnosis",
     "fresh_clone",
+    "metrics",
+    "packaging",
+    "puma",
     "run_command",
+    "screen",
     "servers",
     "slab_bindings",
 ];
 /// Suites in which no connection is accepted that BPF should see: once is enough.
-const WITHOUT_ACCEPTS: &[&str] = &["cli", "lifecycle", "maps", "packaging", "privileges"];
+const WITHOUT_ACCEPTS: &[&str] = &["cli", "lifecycle", "maps", "privileges"];
 /// What tells, in minutes, whether a kernel is served at all.
 const SMOKE: &[&str] = &["agreement", "kernel", "overflow", "seeding"];
 
