@@ -5,6 +5,7 @@ pub mod ab;
 pub mod ability;
 pub mod client;
 pub mod daemon;
+pub mod description;
 pub mod doctor;
 pub mod http;
 pub mod io_uring;

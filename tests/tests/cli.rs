@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use raindrops_tests::{
     daemon::{self, Place, User},
+    description::expect_described,
     listening, netns,
     skip::{Need, can_run},
 };
@@ -90,7 +91,7 @@ fn show_finds_listeners() -> Result<()> {
     })
 }
 
-/// Check that parts of the view are arrays of the same rows.
+/// Check that parts of the view are arrays of the same rows, and that they are as described.
 #[test]
 fn parts_of_the_view() -> Result<()> {
     if !can_run(&[Need::Root]) {
@@ -108,6 +109,8 @@ fn parts_of_the_view() -> Result<()> {
         ] {
             let answer = daemon.get(&path)?;
             assert_eq!(answer.status, 200, "{path}");
+            let described = path.replace(&address, "{listener}");
+            expect_described(&daemon, &described, answer.text()?)?;
             let rows: Value = serde_json::from_slice(&answer.body)?;
             let rows = rows
                 .as_array()

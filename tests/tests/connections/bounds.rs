@@ -18,7 +18,7 @@ use raindrops_tests::{
 };
 use raindrops_user::view::connections::SCANNED;
 
-use crate::list;
+use crate::long_list;
 
 /// Of all tests here, which run at one time in one process and hold both ends of each connection.
 const DESCRIPTORS: u64 = 18_000;
@@ -36,7 +36,7 @@ fn the_list_is_bounded() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         let mut pairs = listening::accepted(&listener, SCANNED)?;
         let query = format!("listener={}&limit={SCANNED}", listener.local_addr()?);
-        let all = list(&daemon, &query)?;
+        let all = long_list(&daemon, &query)?;
         assert_eq!((all.connections.len(), all.scanned), (SCANNED, SCANNED));
         assert!(!all.truncated && all.scan_complete);
         pairs.push(listening::pair(&listener)?);
@@ -44,7 +44,7 @@ fn the_list_is_bounded() -> Result<()> {
             (query, SCANNED),
             (format!("listener={}", listener.local_addr()?), 100),
         ] {
-            let cut = list(&daemon, &query)?;
+            let cut = long_list(&daemon, &query)?;
             assert_eq!((cut.connections.len(), cut.scanned), (shown, SCANNED));
             assert!(cut.truncated && !cut.scan_complete);
             assert!(cut.notes.iter().any(|note| note.what == "scan"));
@@ -125,7 +125,7 @@ fn who_asks_without_a_pause_gets_few_lists_made() -> Result<()> {
         let daemon = place.start(User::Same, &[])?;
         let query = format!("limit=4096&listener={}", listener.local_addr()?);
         let once = Instant::now();
-        list(&daemon, &query)?;
+        long_list(&daemon, &query)?;
         let once = once.elapsed();
         let is_over = AtomicBool::new(false);
         let before = used(daemon.pid())?;
@@ -135,7 +135,7 @@ fn who_asks_without_a_pause_gets_few_lists_made() -> Result<()> {
                 scope.spawn(|| {
                     let mut made = BTreeSet::new();
                     while !is_over.load(Ordering::Relaxed) {
-                        made.insert(list(&daemon, &query)?.taken_at);
+                        made.insert(long_list(&daemon, &query)?.taken_at);
                     }
                     Ok(made)
                 })
