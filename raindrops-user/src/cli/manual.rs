@@ -51,13 +51,13 @@ fn wanted(words: &[String]) -> String {
 }
 
 /// `raindrops slab create`.
-fn bin_name(command: &Command) -> String {
+pub(super) fn bin_name(command: &Command) -> String {
     let name = command.get_bin_name();
     name.unwrap_or_else(|| command.get_name()).to_owned()
 }
 
 /// Every command that has a page, the whole before its parts.
-fn all() -> Vec<Command> {
+pub(super) fn all() -> Vec<Command> {
     fn add(command: &Command, all: &mut Vec<Command>) {
         all.push(command.clone());
         for part in command.get_subcommands().filter(|it| !it.is_hide_set()) {
