@@ -3,6 +3,7 @@
 //! The command line wins over the file, the file over the defaults. Reading the file is apart from
 //! understanding it, so that a broken one can be reported without touching what runs.
 
+mod hook;
 mod places;
 mod puma;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::{
+    hook::HookName,
     places::{MetricsPlaces, SlabPlaces},
     puma::{PumaControl, Token},
 };
@@ -89,6 +91,11 @@ pub enum ConfigError {
         most: u32,
     },
     #[error(
+        "accept_hook \"peername\" (--accept-hook) is not supported: it would not see accept() of those \
+         who ask for no address, nor of unix listeners; use \"auto\", \"fexit\" or \"syscall\""
+    )]
+    NoProgram,
+    #[error(
         "[[listener]] address {address:?} is an id, which is another one when its server starts \
          again; name the address, as in \":8443\""
     )]
@@ -111,7 +118,7 @@ pub enum ConfigError {
 pub struct Options {
     pub socket: Option<PathBuf>,
     pub no_bpf: Option<bool>,
-    pub accept_hook: Option<AcceptHook>,
+    pub accept_hook: Option<HookName>,
     pub sample_hz: Option<u32>,
     pub max_connections: Option<u32>,
     pub netns: Option<NetnsChoice>,
@@ -315,7 +322,10 @@ impl Settings {
                 None => who.own_socket().ok_or(ConfigError::NoSocket)?,
             },
             bpf: !no_bpf.unwrap_or(false),
-            accept_hook: accept_hook.unwrap_or_default(),
+            accept_hook: match accept_hook {
+                Some(name) => name.hook().ok_or(ConfigError::NoProgram)?,
+                None => AcceptHook::default(),
+            },
             sample_hz: within("sample_hz", SAMPLE_HZ, sample_hz.unwrap_or(10))?,
             max_connections: within(
                 "max_connections",

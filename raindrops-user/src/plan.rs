@@ -4,20 +4,16 @@
 pub mod netns;
 mod turns;
 
-use std::{fmt, str::FromStr};
-
 use raindrops_ebpf::{
     globals::{OFFSETS, OPTIONAL},
     names::program,
 };
-use serde::Deserialize;
 
 pub use self::turns::{Turns, TurnsPlan, TurnsWay};
 use crate::host::{Capabilities, Facts, KernelVersion};
 
 /// How `accept()` is observed, as the operator asks for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptHook {
     /// The best that this kernel lets load.
     #[default]
@@ -25,30 +21,6 @@ pub enum AcceptHook {
     Fexit,
     Syscall,
     None,
-}
-
-impl AcceptHook {
-    pub const NAMES: [&str; 4] = ["auto", "fexit", "syscall", "none"];
-}
-
-impl FromStr for AcceptHook {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "fexit" => Ok(Self::Fexit),
-            "syscall" => Ok(Self::Syscall),
-            "none" => Ok(Self::None),
-            _ => Err("auto, fexit, syscall or none"),
-        }
-    }
-}
-
-impl fmt::Display for AcceptHook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::NAMES[*self as usize])
-    }
 }
 
 /// A way to observe `accept()`, with all the programs that it takes.

@@ -201,6 +201,11 @@ fn exit_codes() -> Result<()> {
             "auto, fexit, syscall, none",
         ),
         (
+            &["serve", "--accept-hook", "peername"],
+            1,
+            "use \"auto\", \"fexit\" or \"syscall\"",
+        ),
+        (
             &["serve", "--no-bpf", "--socket", "/proc/raindrops.sock"],
             1,
             "/proc/raindrops.sock",

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use raindrops_user::{
-    config::{MAX_CONNECTIONS, METRICS_LISTENERS, Options, SAMPLE_HZ, reach},
+    config::{HookName, MAX_CONNECTIONS, METRICS_LISTENERS, Options, SAMPLE_HZ, reach},
     daemon::{self, CommandLine},
-    plan::{AcceptHook, Turns, netns::NetnsChoice},
+    plan::{Turns, netns::NetnsChoice},
 };
 
 /// Watch this host and answer on a Unix socket.
@@ -21,7 +21,7 @@ pub struct Args {
     no_bpf: bool,
     /// How accepts are seen [default: auto]
     #[arg(long, value_name = "HOOK", value_parser = hook())]
-    accept_hook: Option<AcceptHook>,
+    accept_hook: Option<HookName>,
     /// Queue readings in a second, 1 to 100 [default: 10]
     #[arg(long, value_name = "HZ", value_parser = number(SAMPLE_HZ))]
     sample_hz: Option<u32>,
@@ -72,8 +72,10 @@ pub struct Args {
     verbose: bool,
 }
 
-fn hook() -> impl clap::builder::TypedValueParser<Value = AcceptHook> {
-    PossibleValuesParser::new(AcceptHook::NAMES).try_map(|name| name.parse::<AcceptHook>())
+/// What no program is made for is understood, and refused with the reason, but not offered.
+fn hook() -> impl clap::builder::TypedValueParser<Value = HookName> {
+    let possible = HookName::ALL.map(|it| PossibleValue::new(it.name()).hide(it.hook().is_none()));
+    PossibleValuesParser::new(possible).try_map(|name| name.parse::<HookName>())
 }
 
 fn turns() -> impl clap::builder::TypedValueParser<Value = Turns> {

@@ -4,8 +4,8 @@ use std::{
 };
 
 use super::{
-    AcceptHook, KEYS, ListenerOptions, ListenerTurns, MetricsPlaces, NetnsChoice, Options,
-    PumaControl, Settings, SlabPlaces, Token, Turns, Who, is_readable_by_all,
+    AcceptHook, HookName, KEYS, ListenerOptions, ListenerTurns, MetricsPlaces, NetnsChoice,
+    Options, PumaControl, Settings, SlabPlaces, Token, Turns, Who, is_readable_by_all,
 };
 use crate::address::{Address, UnixName};
 
@@ -33,7 +33,7 @@ fn every_key_is_read() {
     let expected = Options {
         socket: Some("/a".into()),
         no_bpf: Some(true),
-        accept_hook: Some(AcceptHook::Fexit),
+        accept_hook: Some(HookName::Fexit),
         sample_hz: Some(20),
         max_connections: Some(1000),
         netns: Some(NetnsChoice::Name("web".to_owned())),
@@ -213,6 +213,10 @@ fn what_cannot_be_meant_is_refused() {
             "max_connections is 0: it must be from 1 to 16777216;",
         ),
         (
+            "accept_hook = 'peername'",
+            "accept_hook \"peername\" (--accept-hook) is not supported:",
+        ),
+        (
             "[[listener]]\naddress = \"4026531833:17\"\nturns = \"off\"",
             "[[listener]] address \"4026531833:17\" is an id,",
         ),
@@ -246,9 +250,11 @@ fn sockets_depend_on_who_runs_it() {
 }
 
 #[test]
-fn hooks_print_as_they_are_typed() {
-    for name in AcceptHook::NAMES {
-        assert_eq!(name.parse::<AcceptHook>().unwrap().to_string(), name);
+fn hooks_are_named_alike_in_the_file_and_on_the_command_line() {
+    for name in HookName::ALL {
+        assert_eq!(name.name().parse(), Ok(name));
+        let file = parse(&format!("accept_hook = '{}'", name.name()));
+        assert_eq!(file.unwrap().accept_hook, Some(name));
     }
 }
 
