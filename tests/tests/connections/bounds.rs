@@ -73,8 +73,10 @@ fn many_who_ask_hold_nobody_up() -> Result<()> {
         let ask = || -> Result<u16> {
             let answer = daemon.get(&path)?;
             let text = answer.text()?;
+            // On a host that is busy with other things, too, there is no list in time.
+            let is_told = ["ask again in ", "connections could not be read within "];
             ensure!(
-                answer.status == 200 || text.contains("ask again in "),
+                answer.status == 200 || is_told.iter().any(|it| text.contains(it)),
                 "{text}"
             );
             Ok(answer.status)
