@@ -124,6 +124,12 @@ impl Published {
         &self.view
     }
 
+    /// When it was published.
+    #[must_use]
+    pub const fn at(&self) -> Instant {
+        self.at
+    }
+
     /// Time since it was published.
     #[must_use]
     pub fn age(&self) -> Duration {

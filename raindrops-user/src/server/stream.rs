@@ -4,8 +4,8 @@
 //! does not take it in time is cut off, so that no old view is kept for him.
 
 use std::{
-    sync::{Arc, Weak},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use hyper::body::Bytes;
@@ -27,8 +27,8 @@ pub struct Views {
     wish: Wish,
     stopping: watch::Receiver<()>,
     place: Arc<Place>,
-    /// Weak, so that no old view is kept while nothing is sent.
-    last: Weak<Published>,
+    /// When the view of the last line was published.
+    last: Option<Instant>,
     next: time::Instant,
 }
 
@@ -44,7 +44,7 @@ impl Views {
             wish,
             stopping,
             place,
-            last: Weak::new(),
+            last: None,
             next: time::Instant::now(),
         }
     }
@@ -53,27 +53,28 @@ impl Views {
     pub async fn next(mut self) -> Option<(Bytes, Self)> {
         let due = async {
             time::sleep_until(self.next).await;
-            after(&self.hub, self.wish.form, &self.last).await
+            after(&self.hub, self.wish.form, self.last).await
         };
         let published = tokio::select! {
             published = due => published,
             _ = self.stopping.changed() => return None,
         };
         let line = self.place.line(published.answer(self.wish.form));
-        self.last = Arc::downgrade(&published);
+        self.last = Some(published.at());
         self.next = (self.next + self.wish.interval).max(time::Instant::now());
         Some((line, self))
     }
 }
 
-/// What there is to tell, as soon as it is another view than the last. One that is gone has been replaced.
-async fn after(hub: &Hub, form: Form, last: &Weak<Published>) -> Arc<Published> {
+/// What there is to tell, as soon as it is of a later view than the last: what can be afforded may be of
+/// an earlier one.
+async fn after(hub: &Hub, form: Form, last: Option<Instant>) -> Arc<Published> {
     loop {
         // Before the look: a view that is published in between is not missed.
         let replaced = hub.replaced();
         if let Some(latest) = hub.latest() {
             let published = document::rendered(form, latest, hub).await;
-            if !std::ptr::eq(Arc::as_ptr(&published), last.as_ptr()) {
+            if last.is_none_or(|last| published.at() > last) {
                 return published;
             }
         }

@@ -267,9 +267,9 @@ impl Continuity {
         self.slabs.service(slab)
     }
 
-    /// What slabs have counted for a series that have ended.
-    pub(super) fn counted_by_ended(&self, labels: &Labels) -> impl Iterator<Item = &Sample> {
-        self.slabs.ended(labels)
+    /// What slabs have counted that have ended, by the labels of its series.
+    pub(super) fn counted_by_ended_slabs(&self) -> BTreeMap<Labels, Sample> {
+        self.slabs.ended()
     }
 
     pub(super) fn of_server(&self, id: &str) -> Place {

@@ -14,18 +14,19 @@ pub(super) fn fields(
     is_wanted: fn(&Field) -> bool,
 ) -> BTreeMap<Labels, Sample> {
     let mut samples: BTreeMap<Labels, Sample> = BTreeMap::new();
+    let mut ended = continuity.counted_by_ended_slabs();
     for slab in &view.slabs {
         let service = continuity.service_of(slab);
         for field in slab.fields.iter().filter(|field| is_wanted(field)) {
-            let Some(sample) = of_field(slab, field) else {
+            let Some(sample) = of_field(slab, &field.name) else {
                 continue;
             };
-            let labels = labels(slab, field, &service);
-            let sum = match samples.remove(&labels) {
-                Some(before) => before.with(sample, field.kind == "max"),
-                None => continuity
-                    .counted_by_ended(&labels)
-                    .fold(sample, |sum, ended| sum.with(ended.clone(), false)),
+            let labels = vec![name(slab).to_owned(), field.name.clone(), service.clone()];
+            let more = samples.remove(&labels);
+            let more = more.or_else(|| ended.remove(&labels).filter(|_| is_counted(field)));
+            let sum = match more {
+                Some(more) => more.with(sample, field.kind == "max"),
+                None => sample,
             };
             samples.insert(labels, sum);
         }
@@ -33,14 +34,19 @@ pub(super) fn fields(
     samples
 }
 
-pub(super) fn labels(slab: &Slab, field: &Field, service: &str) -> Labels {
-    let name = slab.name.as_ref().unwrap_or(&slab.kind);
-    vec![name.clone(), field.name.clone(), service.to_owned()]
+/// What its series are called by.
+pub(super) fn name(slab: &Slab) -> &str {
+    slab.name.as_ref().unwrap_or(&slab.kind)
 }
 
-pub(super) fn of_field(slab: &Slab, field: &Field) -> Option<Sample> {
-    let number = slab.counters.get(&field.name).copied();
-    let histogram = || slab.histograms.get(&field.name).cloned();
+/// Whether it is only ever added to.
+pub(super) fn is_counted(field: &Field) -> bool {
+    matches!(&*field.kind, "counter" | "histogram")
+}
+
+pub(super) fn of_field(slab: &Slab, field: &str) -> Option<Sample> {
+    let number = slab.counters.get(field).copied();
+    let histogram = || slab.histograms.get(field).cloned();
     number
         .map(Sample::Number)
         .or_else(|| histogram().map(Sample::Distribution))

@@ -45,9 +45,7 @@ impl Tail {
         thresholds: Thresholds,
     ) -> Self {
         // Lines are of what comes, not of what was there; but an end that was there stays one.
-        if !matches!(*moments.borrow_and_update(), Moment::Over) {
-            moments.mark_unchanged();
-        } else {
+        if matches!(*moments.borrow_and_update(), Moment::Over) {
             moments.mark_changed();
         }
         Self {

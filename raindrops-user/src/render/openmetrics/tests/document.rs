@@ -44,7 +44,7 @@ Workers have series where one of their listeners has, twice as many at most, in 
 | `kind` | of the server. Servers of one kind that one unit runs are one series: workers are summed, and the skew is the greatest |
 | `server` | id of the worker's server in the view, its pid in it |
 | `of` | `listeners`, `workers`; `members`: addresses whose sockets have no lines of their own |
-| `slab`, `field` | names that the application chose. Slabs of one name in one service are summed. What one has counted stays in the sum when it ends, while there is another or as soon as there is one again; its gauges and maxima do not |
+| `slab`, `field` | names that the application chose. Slabs of one name in one service are summed. What one has counted stays in the sum when it ends, while there is another or as soon as there is one again; its gauges and maxima do not. At most 512 that are gone are told apart for a quarter of an hour, so that one that a reading has missed is not counted twice; where more end in that time, or they have more than 32,768 numbers, sums fall by what the first of them counted |
 | `what` | code of the gap, as in `gaps[]` of the view. The most that was missing at one time since the daemon started |
 
 ";
