@@ -5,6 +5,8 @@
 //! for that form keep coming, before the view is published. This module knows no protocol and starts
 //! nothing.
 
+mod asked;
+
 use std::{
     io,
     sync::{
@@ -18,6 +20,7 @@ use std::{
 use hyper::body::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified};
 
+use self::asked::Asked;
 use crate::{
     diagnose::diagnose,
     render::{
@@ -36,10 +39,6 @@ const READER_STAYS: Duration = Duration::from_secs(10);
 /// As young as views are while somebody reads.
 const YOUNG: Duration = Duration::from_millis(100);
 
-/// A form that was asked for within this time is rendered ahead.
-const KEEPS_COMING: Duration = Duration::from_millis(500);
-/// The sampler's time is not spent on a rendering that takes longer.
-const CHEAP: Duration = Duration::from_millis(1);
 /// Who serves others, too, does not spend longer on a rendering.
 const QUICK: Duration = Duration::from_millis(2);
 /// A form whose rendering takes longer is not rendered of each view.
@@ -210,61 +209,6 @@ pub fn rendered(render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Bytes {
             log::error!("cannot render an answer: {error}");
             Bytes::new()
         }
-    }
-}
-
-/// Which forms were asked for, of any view.
-#[derive(Debug, Default)]
-struct Asked(Mutex<Vec<Request>>);
-
-/// The last request for a form, and how long its last rendering took.
-#[derive(Debug)]
-struct Request {
-    form: Form,
-    at: Option<Instant>,
-    took: Duration,
-}
-
-impl Asked {
-    fn note(&self, form: Form) {
-        self.change(form, |request| request.at = Some(Instant::now()));
-    }
-
-    fn took(&self, form: Form, took: Duration) {
-        self.change(form, |request| request.took = took);
-    }
-
-    fn change(&self, form: Form, change: impl FnOnce(&mut Request)) {
-        let mut requests = lock(&self.0);
-        if let Some(request) = requests.iter_mut().find(|request| request.form == form) {
-            return change(request);
-        }
-        let mut request = Request {
-            form,
-            at: None,
-            took: Duration::ZERO,
-        };
-        change(&mut request);
-        requests.push(request);
-    }
-
-    fn last_took(&self, form: Form) -> Duration {
-        let requests = lock(&self.0);
-        let request = requests.iter().find(|request| request.form == form);
-        request.map_or(Duration::ZERO, |request| request.took)
-    }
-
-    /// Forms of which more requests are likely, and that are rendered quickly.
-    fn ahead(&self) -> Vec<Form> {
-        let is_likely = |request: &&Request| {
-            request.took <= CHEAP && request.at.is_some_and(|at| at.elapsed() < KEEPS_COMING)
-        };
-        let requests = lock(&self.0);
-        requests
-            .iter()
-            .filter(is_likely)
-            .map(|it| it.form)
-            .collect()
     }
 }
 

@@ -4,7 +4,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Audience, CHEAP, DEAR, Form, Hub, KEEPS_COMING, SPARING, YOUNG};
+use super::{
+    Audience, DEAR, Form, Hub, SPARING, YOUNG,
+    asked::{CHEAP, KEEPS_COMING},
+};
 use crate::{render::json::Buckets, view::View};
 
 fn view() -> View {

@@ -249,6 +249,15 @@ fn stats_of_the_server_that_the_token_names() -> Result<()> {
     })
 }
 
+/// A daemon of which the token `t` gets what it knows of the only puma.
+fn asking_no_puma(place: &Place) -> Result<Daemon> {
+    let tokens = place.path().join("tokens");
+    write(&tokens, "t puma\n")?;
+    let given = arguments(&[("--puma-token-file", &tokens)]);
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    place.start(User::Same, &given)
+}
+
 /// Check that of a puma without workers, whose figures nobody has said, all that is told is what its
 /// control server would say. Its pool may grow, how far nobody knows.
 #[test]
@@ -264,11 +273,7 @@ fn a_puma_without_workers() -> Result<()> {
     netns::in_new(|| {
         let puma = puma::start_single()?;
         let place = Place::new()?;
-        let tokens = place.path().join("tokens");
-        write(&tokens, "t puma\n")?;
-        let given = arguments(&[("--puma-token-file", &tokens)]);
-        let given: Vec<&str> = given.iter().map(String::as_str).collect();
-        let daemon = place.start(User::Same, &given)?;
+        let daemon = asking_no_puma(&place)?;
         load::tcp(puma.tcp[0], 20)?;
         let control = puma.path(puma::SINGLE_CONTROL);
         let ours = until_the_same(&daemon, "t", &control)?;
@@ -291,11 +296,7 @@ fn a_cluster_that_is_not_asked() -> Result<()> {
     netns::in_new(|| {
         let puma = puma::start_with(2, "1:5")?;
         let place = Place::new()?;
-        let tokens = place.path().join("tokens");
-        write(&tokens, "t puma\n")?;
-        let given = arguments(&[("--puma-token-file", &tokens)]);
-        let given: Vec<&str> = given.iter().map(String::as_str).collect();
-        let daemon = place.start(User::Same, &given)?;
+        let daemon = asking_no_puma(&place)?;
         load::tcp(puma.tcp[0], 40)?;
         let ours = until_the_same(&daemon, "t", &puma.path(puma::CONTROL))?;
         assert_eq!(names(&ours), ["started_at", "worker_status", "workers"]);
